@@ -33,7 +33,7 @@ format: .venv/.dev ## Format Python and templates
 lock: .venv/.dev ## Regenerate requirements/*.txt (UPGRADE=1 allows newer releases)
 	@scripts/lock $(if $(UPGRADE),--upgrade)
 
-messages: .venv/.dev ## Update the translation catalogues
+messages: .venv/.dev ## Update the translation catalogs
 	@.venv/bin/python scripts/messages.py update
 
 bench: .venv/.dev ## Measure speed and memory on this machine

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.channels import save_channel
@@ -16,6 +17,7 @@ from channels_app.connections import circuit_breaker, connection_tests, readines
 from channels_app.forms import FallbackListField, SecretsForm
 from channels_app.incidents import reason_text
 from channels_app.models import Channel, Connection, FallbackRoute
+from channels_app.providers import engines
 
 if TYPE_CHECKING:
     _ChannelAdmin = admin.ModelAdmin[Channel]
@@ -40,7 +42,7 @@ class ChannelAdminForm(SecretsForm):
         super().__init__(*args, **kwargs)
         if "fallbacks" in self.fields:
             field = cast("FallbackListField", self.fields["fallbacks"])
-            field.offer(self._baileys_channels())
+            field.offer(self._fallback_channels())
             self.initial["fallbacks"] = field.initial_for(self.instance.fallbacks)
         for name in Channel.SECRETS:
             if name in self.fields:
@@ -60,13 +62,13 @@ class FallbackFilter(admin.SimpleListFilter):
     parameter_name = "fallback"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return Channel.Fallback.choices
+        return [(Channel.NO_FALLBACK, _("None")), *engines.fallback_choices()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Channel]) -> QuerySet[Channel]:
         if self.value() is None:
             return queryset
         routes = FallbackRoute.objects.filter(channel=OuterRef("pk"))
-        if self.value() == Channel.Fallback.NONE:
+        if self.value() == Channel.NO_FALLBACK:
             return queryset.exclude(Exists(routes))
         return queryset.filter(Exists(routes.filter(connection__provider=self.value())))
 
@@ -211,8 +213,8 @@ class ChannelAdmin(_ChannelAdmin):
     @admin.display(description=_("fallbacks"))
     def fallback(self, channel: Channel) -> str:
         """Return the kinds of the fallbacks, in their order."""
-        kinds = [str(Channel.Fallback(one.kind).label) for one in channel.fallbacks]
-        return ", ".join(kinds) or str(Channel.Fallback.NONE.label)
+        titles = dict(engines.fallback_choices())
+        return ", ".join(str(titles[one.kind]) for one in channel.fallbacks) or gettext("None")
 
     @admin.display(description=_("since"))
     def health_changed_at(self, channel: Channel) -> Any:

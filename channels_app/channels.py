@@ -27,7 +27,7 @@ def save_channel(channel: Channel) -> Channel:
         channel.forget_stored()
         primary = Connection.objects.stored(channel, channel.kind)
         records.reset_if_session_changed(Provider.WWEBJS, channel, before)
-        if before is not None and channel.differs_from(before, Channel.PRIMARY_ROUTE_SETTINGS):
+        if before is not None and channel.differs_from(before, ("kind", *channel.primary_settings)):
             circuit_breaker.close_for_new_settings(primary)
         for connection in Connection.objects.filter(channel=channel):
             connection.channel = channel

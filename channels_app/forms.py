@@ -15,8 +15,9 @@ from django.utils.translation import gettext_lazy as _
 
 from channels_app.channels import save_channel
 from channels_app.connections import remote_sessions
-from channels_app.models import Channel, FallbackChoice
+from channels_app.models import Channel, FallbackChoice, Provider
 from channels_app.models.credentials import SETTINGS
+from channels_app.providers import engines
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -26,7 +27,12 @@ else:
     _ChannelModelForm = forms.ModelForm
 
 # Secrets that some kind of channel requires, so they cannot be cleared.
-REQUIRED_SECRETS = ("access_token", "evolution_api_key")
+REQUIRED_SECRETS = [
+    setting.name
+    for engine in engines.with_channels()
+    for setting in engine.settings
+    if setting.required and setting.name in Channel.SECRETS
+]
 
 _CLEAR: Final = object()
 
@@ -123,12 +129,14 @@ class FallbackListField(forms.Field):
         self.channels: dict[str, Channel] = {}
 
     def offer(self, channels: Sequence[Channel]) -> None:
-        """Offer the attached wwebjs session and these Baileys channels."""
+        """Offer the attached wwebjs session and these channels."""
         self.channels = {str(channel.pk): channel for channel in channels}
-        text = str(_("Baileys: %(name)s"))
-        named = [(pk, text % {"name": channel.name}) for pk, channel in self.channels.items()]
+        named = [
+            (pk, f"{engines.label(channel.kind)}: {channel.name}")
+            for pk, channel in self.channels.items()
+        ]
         widget = cast("FallbackListWidget", self.widget)
-        widget.choices = [(Channel.Fallback.WWEBJS.value, "WWebJS"), *named]
+        widget.choices = [(Provider.WWEBJS.value, "WWebJS"), *named]
 
     @staticmethod
     def initial_for(fallbacks: Iterable[FallbackChoice]) -> list[str]:
@@ -139,11 +147,11 @@ class FallbackListField(forms.Field):
         return [self._choice(one) for one in value or ()]
 
     def _choice(self, value: str) -> FallbackChoice:
-        if value == Channel.Fallback.WWEBJS:
+        if value == Provider.WWEBJS:
             return FallbackChoice(value)
         if value not in self.channels:
             raise ValidationError(_("Choose an active Baileys channel."))
-        return FallbackChoice(Channel.Fallback.BAILEYS.value, self.channels[value])
+        return FallbackChoice(self.channels[value].kind, self.channels[value])
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return list(initial or ()) != list(data or ())
@@ -194,14 +202,14 @@ class SecretsForm(_SettingsForm):
         elif not self.cleaned_data.get(self.PREVIOUS):
             self.add_error(self.PREVIOUS, _("Choose what to do with the current session."))
 
-    def _baileys_channels(self) -> list[Channel]:
+    def _fallback_channels(self) -> list[Channel]:
         """Return the channels that can be fallbacks.
 
         A chosen one stays in the list if it becomes inactive, or saving the page would silently
         remove it.
         """
         chosen = [one.channel.pk for one in self.instance.fallbacks if one.channel]
-        active = Q(kind=Channel.Kind.BAILEYS, active=True)
+        active = Q(kind__in=engines.fallbacks(), active=True)
         channels = Channel.objects.filter(active | Q(pk__in=chosen))
         return list(channels.exclude(pk=self.instance.pk))
 
@@ -226,12 +234,8 @@ class SecretsForm(_SettingsForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name in SETTINGS.keys() & self.fields.keys():
-            field = self.fields[name]
-            field.label = (self._meta.labels or {}).get(name, field.label)
-            field.help_text = (self._meta.help_texts or {}).get(name, field.help_text)
-            if name not in Channel.SECRETS:
-                self.initial.setdefault(name, getattr(self.instance, name))
+        for name in (SETTINGS.keys() & self.fields.keys()).difference(Channel.SECRETS):
+            self.initial.setdefault(name, getattr(self.instance, name))
         for name in Channel.SECRETS:
             self.initial.pop(name, None)
             if name not in self.fields:
@@ -262,17 +266,10 @@ class ChannelForm(SecretsForm):
 
     FALLBACK_FIELDS: ClassVar = {"fallbacks": "more_fallbacks"}
 
+    # The fields of official channels only, besides the settings of their connection.
     OFFICIAL = (
-        "phone_number_id",
-        "business_account_id",
-        "access_token",
-        "app_secret",
-        "verify_token",
-        "graph_url",
-        "graph_version",
-        "wwebjs_url",
-        "wwebjs_api_key",
-        "wwebjs_session_id",
+        *(one.name for one in engines.by_name(Provider.WWEBJS).settings),
+        "wwebjs_enabled",
         "fallback_channel",
         "more_fallbacks",
         "official_retries",
@@ -284,7 +281,6 @@ class ChannelForm(SecretsForm):
         "fallback_despite_limits",
         "messages_per_second",
     )
-    BAILEYS = ("evolution_url", "evolution_api_key", "instance_name")
 
     wwebjs_enabled = forms.BooleanField(label=_("Enable the unofficial WWebJS API"), required=False)
     fallback_channel = forms.ModelChoiceField(
@@ -325,16 +321,6 @@ class ChannelForm(SecretsForm):
             "name",
             "phone_number",
             "active",
-            "phone_number_id",
-            "business_account_id",
-            "access_token",
-            "app_secret",
-            "verify_token",
-            "graph_url",
-            "graph_version",
-            "wwebjs_url",
-            "wwebjs_api_key",
-            "wwebjs_session_id",
             "ignore_messages_sent_outside",
             "official_retries",
             "request_timeout_seconds",
@@ -345,22 +331,12 @@ class ChannelForm(SecretsForm):
             "fallback_new_chats_per_day",
             "fallback_despite_limits",
             "messages_per_second",
-            "evolution_url",
-            "evolution_api_key",
-            "instance_name",
             "calls_api_key",
         )
         labels = {
             "name": _("Name"),
             "phone_number": _("Phone number"),
             "active": _("Active"),
-            "phone_number_id": _("Phone number ID"),
-            "business_account_id": _("WhatsApp Business account ID"),
-            "access_token": _("Access token"),
-            "app_secret": _("App secret"),
-            "verify_token": _("Webhook verification token"),
-            "graph_url": _("Graph API URL"),
-            "graph_version": _("Graph API version"),
             "ignore_messages_sent_outside": _("Ignore messages sent outside the app"),
             "official_retries": _("Retries on the official API"),
             "request_timeout_seconds": _("Timeout for the provider's response (seconds)"),
@@ -371,9 +347,6 @@ class ChannelForm(SecretsForm):
             "fallback_new_chats_per_day": _("Maximum new customers per day through the fallback"),
             "fallback_despite_limits": _("Use the fallback despite Meta's limits on this number"),
             "messages_per_second": _("Maximum official messages per second"),
-            "evolution_url": _("Evolution API URL"),
-            "evolution_api_key": _("Evolution API key"),
-            "instance_name": _("Instance name"),
             "calls_api_key": _("Wavoip key, for calls"),
         }
         help_texts = {
@@ -383,25 +356,6 @@ class ChannelForm(SecretsForm):
                 "confirms it. If empty, the first linked phone sets it."
             ),
             "active": _("An inactive channel sends nothing."),
-            "phone_number_id": _("In the Meta app, under WhatsApp, API setup."),
-            "access_token": _("For a system user with whatsapp_business_messaging."),
-            "app_secret": _(
-                "Verifies that webhooks come from Meta. Without it, none are accepted."
-            ),
-            "verify_token": _("Any text of your choice; enter the same one at Meta."),
-            "wwebjs_url": _(
-                "On the same server: http://127.0.0.1:port. Otherwise: http://ip:port."
-            ),
-            "wwebjs_api_key": _("The key that the API was started with."),
-            "wwebjs_session_id": _("If empty, Alterna chooses one."),
-            "instance_name": _(
-                "The name of an existing instance, or a new name: the instance is created when "
-                "you connect."
-            ),
-            "evolution_api_key": _(
-                "The server's own key (AUTHENTICATION_API_KEY) can create instances. An "
-                "instance's key can only use that instance."
-            ),
             "ignore_messages_sent_outside": _(
                 "If not selected, messages written on the phone or sent through the fallback "
                 "appear twice in the conversation."
@@ -432,9 +386,16 @@ class ChannelForm(SecretsForm):
         if self.instance.pk is None:
             self.instance.kind = kind
         self.kind = self.instance.kind
-        official = self.kind == Channel.Kind.OFFICIAL
-        for name in self.BAILEYS if official else (*self.OFFICIAL, "wwebjs_enabled"):
+        self.engine = engines.by_name(self.kind)
+        official = self.kind == Provider.OFFICIAL
+        shown = {one.name for one in self.engine.settings} | set(self.OFFICIAL if official else ())
+        for name in (SETTINGS.keys() | set(self.OFFICIAL)) - shown:
             del self.fields[name]
+        for engine in engines.ENGINES.values():
+            for setting in engine.settings:
+                if field := self.fields.get(setting.name):
+                    field.label = setting.label or field.label
+                    field.help_text = setting.help or field.help_text
         if official:
             self._prepare_fallback()
         if may_change:
@@ -450,32 +411,37 @@ class ChannelForm(SecretsForm):
             "to show whether the fallback sends from the same number."
         )
         channel, more = self.instance.fallback_channel, self.instance.fallbacks[1:]
-        self.initial["wwebjs_enabled"] = self.instance.fallback == Channel.Fallback.WWEBJS
+        self.initial["wwebjs_enabled"] = self.instance.fallback == Provider.WWEBJS
         self.initial["fallback_channel"] = channel and channel.pk
         self.initial["more_fallbacks"] = FallbackListField.initial_for(more)
-        offered = self._baileys_channels()
+        offered = self._fallback_channels()
         field = cast("forms.ModelChoiceField[Channel]", self.fields["fallback_channel"])
         field.queryset = Channel.objects.filter(pk__in=[channel.pk for channel in offered])
         field.empty_label = str(_("None"))
         cast("FallbackListField", self.fields["more_fallbacks"]).offer(offered)
 
+    @property
+    def connection_fields(self) -> list[forms.BoundField]:
+        """The settings of the channel's own connection."""
+        return [self[one.name] for one in self.engine.settings]
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
-        if self.kind == Channel.Kind.OFFICIAL:
+        if self.kind == Provider.OFFICIAL:
             self._choose_fallback(cleaned)
         return cleaned
 
     def _choose_fallback(self, cleaned: dict[str, Any]) -> None:
-        wwebjs, baileys = cleaned.get("wwebjs_enabled"), cleaned.get("fallback_channel")
-        if wwebjs and baileys:
+        wwebjs, other = cleaned.get("wwebjs_enabled"), cleaned.get("fallback_channel")
+        if wwebjs and other:
             self.add_error(
                 "fallback_channel",
                 ValidationError(_("Choose one of the two: WWebJS or a Baileys connection.")),
             )
         if wwebjs:
-            first = [FallbackChoice(Channel.Fallback.WWEBJS.value)]
-        elif baileys:
-            first = [FallbackChoice(Channel.Fallback.BAILEYS.value, baileys)]
+            first = [FallbackChoice(Provider.WWEBJS.value)]
+        elif other:
+            first = [FallbackChoice(other.kind, other)]
         elif "fallback_channel" not in self.errors:
             first = []
         else:

@@ -15,8 +15,3 @@ incident_changed = Signal()
 # The settings of a channel were saved, with the arguments `channel` and `before` (a Channel; None
 # for a new one). Sent inside the transaction that writes them.
 channel_saved = Signal()
-
-# A send was rejected or got no response, with `code`; or it was accepted after earlier failures.
-# The argument `connection` is the one that sent.
-send_rejected = Signal()
-send_accepted = Signal()

@@ -23,7 +23,7 @@ from rest_framework.views import exception_handler as drf_exception_handler
 
 from accounts.api_errors import Conflict
 
-# REST framework's Portuguese translation of this text has a typo; our catalogue overrides it.
+# REST framework's Portuguese translation of this text has a typo; our catalog overrides it.
 gettext_noop("Ensure this value is greater than or equal to {min_value}.")
 
 

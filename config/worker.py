@@ -65,7 +65,7 @@ async def work_until(stopping: asyncio.Event) -> None:
         started = time.monotonic()
         await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.is_set():
-            working.cancel()  # procrastinate shuts down gracefully when it is cancelled
+            working.cancel()  # procrastinate shuts down gracefully when it is canceled
         reason = await _end_reason(working)
         if stopping.is_set():
             break
@@ -144,7 +144,7 @@ async def _end_reason(working: asyncio.Task[None]) -> str:
     try:
         await working
     except asyncio.CancelledError:
-        return "cancelled"
+        return "canceled"
     except (ConnectorException, psycopg.Error, OSError) as error:
         cause = error.__cause__ or error
         return " ".join(str(cause).split()) or type(cause).__name__

@@ -1,4 +1,4 @@
-"""Model fields for encrypted text and for normalised HTTP addresses.
+"""Model fields for encrypted text and for normalized HTTP addresses.
 
 `EncryptedTextField` stores a secret as a Fernet token. The first key of
 `settings.ENCRYPTION_KEYS` encrypts; every key of the list can decrypt. To rotate, prepend a new
@@ -131,7 +131,7 @@ class EncryptedTextField(_TextField):
 
 
 class HttpAddressField(_CharField):
-    """A server address, stored and looked up in normalised form (`core.http_addresses`).
+    """A server address, stored and looked up in normalized form (`core.http_addresses`).
 
     Forms, REST, the admin, imports and queryset updates all go through this field.
     """
@@ -140,11 +140,11 @@ class HttpAddressField(_CharField):
 
     def to_python(self, value: Any) -> Any:
         value = super().to_python(value)
-        return http_addresses.normalise(value) if isinstance(value, str) else value
+        return http_addresses.normalize(value) if isinstance(value, str) else value
 
     def get_prep_value(self, value: Any) -> Any:
         value = super().get_prep_value(value)
-        return http_addresses.normalise(value) if isinstance(value, str) else value
+        return http_addresses.normalize(value) if isinstance(value, str) else value
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         """Set the stored form on the instance too, because it is compared with other rows."""

@@ -1,7 +1,7 @@
-"""Normalisation of server addresses. Pure.
+"""Normalization of server addresses. Pure.
 
 Callbacks, limits and sessions belong to a server, so two spellings of one address must not count
-as two servers: `normalise` maps both to the same text.
+as two servers: `normalize` maps both to the same text.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
-def normalise(address: str) -> str:
-    """Return the normalised form of an HTTP address.
+def normalize(address: str) -> str:
+    """Return the normalized form of an HTTP address.
 
     Lowercases scheme and host, converts the host to ASCII, and removes the scheme's default port,
     trailing and repeated slashes, and `.` and `..` segments. The path's case is preserved. Text
@@ -55,7 +55,7 @@ def _host(host: str) -> str:
 
 
 def _path(path: str) -> str:
-    """Return the path normalised as in RFC 3986, section 6.2.2; "" for the root."""
+    """Return the path normalized as in RFC 3986, section 6.2.2; "" for the root."""
     segments: list[str] = []
     for segment in re.sub(r"%([0-9A-Fa-f]{2})", _escape, path).split("/"):
         if segment == "..":

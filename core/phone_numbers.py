@@ -1,4 +1,4 @@
-"""Phone number normalisation, including the Brazilian ninth digit. Pure."""
+"""Phone number normalization, including the Brazilian ninth digit. Pure."""
 
 from __future__ import annotations
 

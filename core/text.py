@@ -1,4 +1,4 @@
-"""Sanitise text and JSON for PostgreSQL columns. Pure."""
+"""Sanitize text and JSON for PostgreSQL columns. Pure."""
 
 from __future__ import annotations
 

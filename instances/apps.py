@@ -15,7 +15,7 @@ class InstancesConfig(AppConfig):
         from channels_app.providers.events import ConnectionEvent, QrEvent
         from instances import sessions
         from instances.connections import cards as connection_cards
-        from instances.connections import evolution, history, probe_requests
+        from instances.connections import evolution, history
         from instances.receive_mode import presentation
         from messaging.inbound import handlers
         from messaging.live import frames
@@ -23,12 +23,6 @@ class InstancesConfig(AppConfig):
         session_engines.register(evolution.EvolutionEngine())
         signals.channel_saved.connect(
             sessions.channel_saved, dispatch_uid="instances.channel_saved"
-        )
-        signals.send_rejected.connect(
-            probe_requests.record_rejection, dispatch_uid="instances.send_rejected"
-        )
-        signals.send_accepted.connect(
-            probe_requests.record_success, dispatch_uid="instances.send_accepted"
         )
         extensions.CARD += [connection_cards.section, connection_cards.fallbacks]
         extensions.PAGE += [connection_cards.beside]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from channels_app.channels import save_channel
-from channels_app.models import Channel
+from channels_app.models import Channel, Provider
 from instances import queue
 from instances.models import WhatsAppSession
 from messaging import demo_settings
@@ -14,7 +14,7 @@ def make(*, evolution_url: str) -> None:
 
     The simulated server loses its state when it stops, so each start configures it again.
     """
-    kind, name = Channel.Kind.BAILEYS, demo_settings.INSTANCE
+    kind, name = Provider.BAILEYS, demo_settings.INSTANCE
     stored = Channel.objects.filter(kind=kind, evolution__instance_name=name).first()
     channel = stored or Channel(kind=kind, name="Baileys (demonstração)")
     channel.instance_name = name

@@ -276,7 +276,7 @@ class ReceiveModeChange(models.Model):
         RUNNING = "running", _("in progress")
         DONE = "done", _("done")
         UNDONE = "undone", _("reverted")
-        CANCELLED = "cancelled", _("cancelled")
+        CANCELED = "cancelled", _("canceled")
 
     class Source(models.TextChoices):
         PAGE = "page", _("page")

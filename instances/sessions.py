@@ -30,7 +30,7 @@ QR_DISPLAYED, QR_LIMIT = "qr", "qr_limit"
 
 def ensure(channel: Channel) -> None:
     """Create the session of a Baileys channel if it does not exist."""
-    if channel.kind == Channel.Kind.BAILEYS:
+    if channel.kind == Provider.BAILEYS:
         WhatsAppSession.objects.get_or_create(channel=channel)
 
 

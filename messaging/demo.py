@@ -101,13 +101,13 @@ def make(*, graph_url: str, wwebjs_url: str) -> None:
         settings = {"graph_url": graph_url, "wwebjs_url": wwebjs_url}
         channel = Channel.objects.filter(
             cloud__phone_number_id=demo_settings.PHONE_NUMBER_ID,
-            kind=Channel.Kind.OFFICIAL,
+            kind=Provider.OFFICIAL,
         ).first()
         created = channel is None
         if channel is None:
             channel = Channel(
                 **{
-                    "kind": Channel.Kind.OFFICIAL,
+                    "kind": Provider.OFFICIAL,
                     "phone_number_id": demo_settings.PHONE_NUMBER_ID,
                     "name": "Oficial (demonstração)",
                     "phone_number": demo_settings.OWN_NUMBER,
@@ -115,7 +115,7 @@ def make(*, graph_url: str, wwebjs_url: str) -> None:
                     "access_token": demo_settings.ACCESS_TOKEN,
                     "app_secret": demo_settings.APP_SECRET,
                     "verify_token": demo_settings.VERIFY_TOKEN,
-                    "fallback": Channel.Fallback.WWEBJS,
+                    "fallback": Provider.WWEBJS,
                     "wwebjs_api_key": demo_settings.WWEBJS_API_KEY,
                     "wwebjs_session_id": demo_settings.WWEBJS_SESSION,
                 }

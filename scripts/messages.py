@@ -1,7 +1,7 @@
 """Manage the translations: `update`, `compile` and `check`, without the gettext tools.
 
-    python scripts/messages.py update    collect the texts of code and templates into the catalogue
-    python scripts/messages.py compile   write the compiled catalogue that Django reads
+    python scripts/messages.py update    collect the texts of code and templates into the catalog
+    python scripts/messages.py compile   write the compiled catalog that Django reads
     python scripts/messages.py check     exit with 1 if a text lacks its translation
 
 English is the source. Needs Babel and Django, but neither settings nor a database.
@@ -69,7 +69,7 @@ def _texts(path: Path) -> Iterator[tuple[int, str | tuple[str, ...], list[str], 
 
 
 def read() -> Catalog:
-    """Return the catalogue from the file; an empty one if the file does not exist."""
+    """Return the catalog from the file; an empty one if the file does not exist."""
     if not PO.exists():
         return Catalog(locale=LANGUAGE)
     with PO.open("rb") as file:
@@ -77,7 +77,7 @@ def read() -> Catalog:
 
 
 def update() -> None:
-    """Update the catalogue from the sources: add new texts untranslated, remove unused ones."""
+    """Update the catalog from the sources: add new texts untranslated, remove unused ones."""
     catalog = read()
     catalog.update(collect(), no_fuzzy_matching=True)
     catalog.obsolete.clear()
@@ -94,13 +94,13 @@ def update() -> None:
 
 
 def compile_() -> None:
-    """Write the compiled catalogue that Django reads."""
+    """Write the compiled catalog that Django reads."""
     with MO.open("wb") as file:
         mofile.write_mo(file, read())
 
 
 def is_stale(catalog: Catalog) -> bool:
-    """Whether the compiled catalogue differs from the catalogue."""
+    """Whether the compiled catalog differs from the catalog."""
     if not MO.exists():
         return True
     with MO.open("rb") as file:
@@ -131,7 +131,7 @@ def problems() -> list[str]:
     for message, errors in catalog.check():
         found += [f"{error}: {_short(message)}" for error in errors]
     if is_stale(catalog):
-        found.append("the compiled catalogue is stale: python scripts/messages.py compile")
+        found.append("the compiled catalog is stale: python scripts/messages.py compile")
     return found
 
 
@@ -164,7 +164,7 @@ def _all(text: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def _context(message: Message) -> str:
     context: str | bytes | None = message.context
-    # Babel does not decode the context of a compiled catalogue.
+    # Babel does not decode the context of a compiled catalog.
     return context.decode() if isinstance(context, bytes) else context or ""
 
 

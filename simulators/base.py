@@ -430,7 +430,7 @@ async def hang(request: web.Request, seconds: float) -> web.Response:
 async def wait_for_client(request: web.Request, seconds: float) -> None:
     """Wait ``seconds``, or less if the client closes the connection earlier."""
     deadline = time.monotonic() + seconds
-    # aiohttp signals a lost client only by cancelling the handler, which is off by default.
+    # aiohttp signals a lost client only by canceling the handler, which is off by default.
     while request.transport is not None and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(min(0.05, max(0.0, deadline - time.monotonic())))
 

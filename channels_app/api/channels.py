@@ -27,10 +27,10 @@ from channels_app.connections.session_engines import KEEP, SessionRefused
 from channels_app.incidents.reason_text import render_reason
 from channels_app.models import Channel, Connection, FallbackChoice, FallbackRoute
 from channels_app.models.credentials import MODELS, SETTINGS
+from channels_app.providers import engines
 from channels_app.providers.sessions import STATE_CHOICES
 
 _SET = "_set"
-FALLBACK_KINDS = [choice for choice in Channel.Fallback.choices if choice[0] != "none"]
 PREVIOUS_SESSION = (
     "What to do with the session that the channel no longer uses: `keep` (the default); for "
     "wwebjs-api `stop` or `unlink`; for Evolution `log_out` or `delete`. If the server does not "
@@ -58,10 +58,19 @@ class FallingBackSerializer(serializers.ModelSerializer[Channel]):
         read_only_fields = fields
 
 
+class FallbackKindField(serializers.ChoiceField):
+    """The name of an engine that can be a fallback, or "none" with `none_allowed`."""
+
+    def __init__(self, *, none_allowed: bool = False, **kwargs: Any) -> None:
+        none = [(Channel.NO_FALLBACK, _lazy("None"))] if none_allowed else []
+        # A serializer makes its fields again for each request.
+        super().__init__([*none, *engines.fallback_choices()], **kwargs)
+
+
 class FallbackSerializer(serializers.Serializer[FallbackChoice]):
     """One of a channel's fallbacks; `channel` goes with "baileys" only."""
 
-    kind = serializers.ChoiceField(choices=FALLBACK_KINDS)
+    kind = FallbackKindField()
     channel = serializers.PrimaryKeyRelatedField(queryset=Channel.objects.all(), required=False)
 
     def to_internal_value(self, data: Any) -> Any:
@@ -71,11 +80,11 @@ class FallbackSerializer(serializers.Serializer[FallbackChoice]):
         return super().to_internal_value(data)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        is_baileys = attrs["kind"] == Channel.Fallback.BAILEYS
-        if is_baileys and "channel" not in attrs:
+        has_channels = engines.has_channels(attrs["kind"])
+        if has_channels and "channel" not in attrs:
             text = _("Choose the Baileys channel of the fallback.")
             raise serializers.ValidationError({"channel": [text]})
-        if not is_baileys and "channel" in attrs:
+        if not has_channels and "channel" in attrs:
             text = _("Only a Baileys fallback has a channel.")
             raise serializers.ValidationError({"channel": [text]})
         return attrs
@@ -102,7 +111,7 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
     previous_session = serializers.CharField(
         write_only=True, required=False, help_text=PREVIOUS_SESSION
     )
-    fallback = serializers.ChoiceField(choices=Channel.Fallback.choices, required=False)
+    fallback = FallbackKindField(none_allowed=True, required=False)
     fallback_channel = serializers.PrimaryKeyRelatedField(
         queryset=Channel.objects.all(),
         required=False,
@@ -147,15 +156,12 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
         model = Channel
         fields = [
             "id", "name", "kind", "phone_number", "active",
-            "graph_url", "graph_version", "phone_number_id", "business_account_id",
-            "access_token", "app_secret", "verify_token",
-            "fallback", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id", "fallback_channel",
-            "fallbacks", "fallback_for", "ignore_messages_sent_outside",
+            *SETTINGS, "fallback", "fallback_channel", "fallbacks", "fallback_for",
+            "ignore_messages_sent_outside",
             "official_retries", "request_timeout_seconds", "confirm_seconds", "on_unconfirmed",
             "fallback_max_age_minutes", "fallback_per_minute", "fallback_new_chats_per_day",
             "fallback_despite_limits", "messages_per_second", "coexistence",
-            "evolution_url", "evolution_api_key", "instance_name", "calls_api_key",
-            "previous_session",
+            "calls_api_key", "previous_session",
             "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
             "breaker_opened_at", "breaker_code", "wwebjs_breaker_opened_at", "wwebjs_breaker_code",
             "new_chats_stopped_until", "new_chats_lifted_at", "new_chats_lifted_by",

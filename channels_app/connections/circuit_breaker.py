@@ -148,7 +148,7 @@ def lift_new_chat_block(channel: Channel, *, user: User) -> bool:
     stored, logged, and added to the admin history. If WhatsApp rejects a first message again, the
     block returns.
     """
-    is_official = channel.kind == Channel.Kind.OFFICIAL
+    is_official = channel.kind == Provider.OFFICIAL
     fallbacks = channel.fallback_connections if is_official else [channel.primary]
     if not fallbacks:
         return False

@@ -8,7 +8,7 @@ from dataclasses import replace
 from channels_app import queue
 from channels_app.connections.registry import provider_for
 from channels_app.incidents import reason_text
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, Provider
 from channels_app.providers.base import ConnectionReport
 from channels_app.signals import session_changed
 
@@ -54,9 +54,9 @@ def enqueue_test_if_changed(channel: Channel, before: Channel | None) -> None:
 
     A channel without a phone number is tested, too: the test determines it.
     """
-    if channel.kind != Channel.Kind.OFFICIAL or not channel.access_token:
+    if channel.kind != Provider.OFFICIAL or not channel.access_token:
         return
-    is_new = before is None or channel.differs_from(before, Channel.CREDENTIALS)
+    is_new = before is None or channel.differs_from(before, channel.primary_settings)
     if is_new or not channel.phone_number:
         queue.enqueue_test(channel.pk)
 

@@ -60,7 +60,7 @@ def stored_state(connection: Connection) -> SessionState:
 
 
 def current_state(connection: Connection) -> SessionState:
-    """Return the state as it is stored now, and let the caller's channel read it anew."""
+    """Return the state as it is stored now, and let the caller's channel read it again."""
     connection.channel.forget_connections()
     stored = Connection.objects.select_related("channel")
     return stored_state(stored.get(channel=connection.channel_id, provider=connection.provider))

@@ -10,6 +10,8 @@ from django.utils.translation import gettext as _
 from channels_app.connections.monitor import stored_state
 from channels_app.incidents.reason_text import describe, render_reason
 from channels_app.models import Channel, Connection, FallbackChoice
+from channels_app.providers import engines
+from channels_app.providers.base import Text
 from channels_app.providers.sessions import State
 
 # Checks registered by higher layers: why a Baileys channel cannot send now, or "". They are called
@@ -21,7 +23,7 @@ CONNECTION: list[Callable[[Channel], str]] = []
 class RankedFallback:
     """A fallback of a channel. `number` is its rank from 1, or 0 if it is the only one.
 
-    `channel` is the Baileys channel that sends, if it is one. `problem` is why it would not work
+    `channel` is the channel that sends, unless it is attached. `problem` is why it would not work
     now, or "".
     """
 
@@ -29,6 +31,11 @@ class RankedFallback:
     kind: str
     channel: Channel | None
     problem: str
+
+    @property
+    def label(self) -> Text:
+        """The name of its route."""
+        return engines.label(self.kind)
 
 
 def ranked_fallbacks(channel: Channel) -> list[RankedFallback]:
@@ -49,20 +56,21 @@ def _problem_of(channel: Channel, fallback: FallbackChoice) -> str:
     if not channel.active:
         return ""
     other = fallback.channel
-    return _session_problem(channel) if other is None else baileys_problem(other)
+    if other is not None:
+        return channel_problem(other)
+    return _session_problem(channel.connection(fallback.kind))
 
 
-def _session_problem(channel: Channel) -> str:
-    session = stored_state(channel.wwebjs)
+def _session_problem(connection: Connection) -> str:
+    session = stored_state(connection)
     if session.state == State.READY:
-        connection = channel.wwebjs
         is_tripped = connection.breaker_opened_at is not None
         return _breaker_problem(connection.breaker_code) if is_tripped else ""
     return "" if session.code in ("", "unchecked") else session.detail
 
 
-def baileys_problem(other: Channel) -> str:
-    """Return why a Baileys channel could not send now, or "".
+def channel_problem(other: Channel) -> str:
+    """Return why a channel that is a fallback could not send now, or "".
 
     Its health alone is not sufficient: it stays good while the connection is only reconnecting.
     """

@@ -10,8 +10,10 @@ from __future__ import annotations
 import datetime as dt
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.functional import Promise
 
@@ -126,6 +128,18 @@ class SessionEngine(ABC):
     def is_configured(self, channel: Channel) -> bool:
         return self.address(channel) != ""
 
+    # -- display -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def buttons(self, session: SessionState) -> tuple[str, ...]:
+        """Return the actions that a person can take now, the most likely first."""
+
+    def tone(self, session: SessionState) -> str:
+        """Return how good the state is: "ok", "waiting" or "failing"."""
+        if session.state == State.READY:
+            return "ok"
+        return "failing" if session.state == State.ERROR else "waiting"
+
     # -- network -----------------------------------------------------------------------------------
 
     @abstractmethod
@@ -161,6 +175,19 @@ class SessionEngine(ABC):
 
     def recover(self, connection: Connection, action: RecoveryAction) -> None:
         """Run a recovery action that `begin_recovery` did not put into a job. Never raises."""
+        return
+
+    # -- after a send ------------------------------------------------------------------------------
+
+    def send_failed(self, connection: Connection, code: str) -> None:
+        """React to a send that failed because the session or its server may be down.
+
+        Called after the commit, without a lock. It makes no network call.
+        """
+        return
+
+    def send_accepted(self, connection: Connection) -> None:
+        """React to the first accepted send after failures; called like `send_failed`."""
         return
 
     # -- under the lock of the row -----------------------------------------------------------------
@@ -243,6 +270,18 @@ def engines() -> list[SessionEngine]:
 def engine_for(provider: str) -> SessionEngine:
     """Return the engine of a provider. Raises KeyError if its connections are no sessions."""
     return _ENGINES[provider]
+
+
+def send_failed(connection: Connection, code: str) -> None:
+    """Let the session's engine react to a failed send, once the transaction is committed."""
+    if engine := _ENGINES.get(connection.provider):
+        transaction.on_commit(partial(engine.send_failed, connection, code), robust=True)
+
+
+def send_accepted(connection: Connection) -> None:
+    """Let the session's engine react to an accepted send, once the transaction is committed."""
+    if engine := _ENGINES.get(connection.provider):
+        transaction.on_commit(partial(engine.send_accepted, connection), robust=True)
 
 
 def configured(connection: Connection) -> SessionEngine:

@@ -71,8 +71,8 @@ SENTENCES: dict[str, str | Promise] = {
         "the phone again."
     ),
     "license_required": _(
-        "The Evolution server does not work until its licence is activated. Open its manager and "
-        "activate the licence there."
+        "The Evolution server does not work until its license is activated. Open its manager and "
+        "activate the license there."
     ),
     "reconnecting": _("The instance is reconnecting."),
     "qr_limit": _("The QR code was not scanned in time. Request a new one."),
@@ -121,7 +121,7 @@ SENTENCES: dict[str, str | Promise] = {
     "webhook_still_on": _("Evolution did not disable the webhook."),
     "mode_not_undone": _("Evolution did not return to the previous receive mode."),
     "not_joined": _("The socket was lost during the switch."),
-    "cancelled_by_person": _("Cancelled by a user."),
+    "cancelled_by_person": _("Canceled by a user."),
     "socket_not_open": _("Evolution has not opened the instance's socket yet."),
     "socket_unproven": _(
         "No event has arrived at the root of Evolution's socket yet. The first event shows that "

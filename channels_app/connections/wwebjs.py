@@ -16,7 +16,12 @@ from channels_app import queue
 from channels_app.connections import number_confirmation, records, wwebjs_commands
 from channels_app.connections.linked_numbers import UNCONFIRMED
 from channels_app.connections.recovery import RecoveryAction, RecoveryContext
-from channels_app.connections.session_engines import KEEP, SessionEngine, SessionRefused
+from channels_app.connections.session_engines import (
+    KEEP,
+    SessionEngine,
+    SessionRefused,
+    SessionState,
+)
 from channels_app.connections.states import FAST_POLL_SECONDS
 from channels_app.connections.wwebjs_commands import (
     PROVIDER,
@@ -31,10 +36,16 @@ from channels_app.connections.wwebjs_recovery import (
     recovery_action_for,
 )
 from channels_app.incidents.reason_text import field_for_code
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, Provider
 from channels_app.providers import sessions
 from channels_app.providers.sessions import DerivedState, State
-from channels_app.providers.wwebjs.states import SYNC_LIMIT, Observation, derive
+from channels_app.providers.wwebjs.engine import default_session
+from channels_app.providers.wwebjs.states import (
+    SYNC_LIMIT,
+    Observation,
+    derive,
+    recovers_by_restart,
+)
 from core import http_addresses
 
 if TYPE_CHECKING:
@@ -48,6 +59,8 @@ START_WINDOW = dt.timedelta(seconds=200)
 LINGERS_FOR = dt.timedelta(seconds=10)
 # The server may still be executing a command for this long.
 SETTLING = dt.timedelta(seconds=20)
+# The codes of a session that nobody has asked the server about yet.
+UNCHECKED = ("", "unchecked", "not_configured")
 _LINKED = (State.QR, State.PAIRING, State.CONNECTED, State.READY)
 
 
@@ -55,7 +68,7 @@ class WwebjsEngine(SessionEngine):
     """The session of a wwebjs-api server that an official channel has as its fallback."""
 
     provider = PROVIDER
-    settings = Channel.WWEBJS_SETTINGS
+    settings = ("kind", "uses_wwebjs", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id")
     lease = dt.timedelta(seconds=30)
     end_choices = (
         (KEEP, gettext_lazy("Leave it as it is on the server")),
@@ -65,15 +78,38 @@ class WwebjsEngine(SessionEngine):
     recovers_in_a_job = True
 
     def address(self, channel: Channel) -> str:
-        is_official = channel.kind == Channel.Kind.OFFICIAL
+        is_official = channel.kind == Provider.OFFICIAL
         is_attached = is_official and channel.uses_wwebjs
         if not (is_attached and channel.wwebjs_url):
             return ""
-        name = channel.wwebjs_session_id or channel.default_session_name
-        return f"{http_addresses.normalise(channel.wwebjs_url)} {name}"
+        name = channel.wwebjs_session_id or default_session(channel)
+        return f"{http_addresses.normalize(channel.wwebjs_url)} {name}"
 
     def field_for(self, code: str) -> str:
         return field_for_code(code)
+
+    def buttons(self, session: SessionState) -> tuple[str, ...]:
+        if session.code == "unlinking":
+            return ("connect",)
+        if session.code == "never_ready":
+            return ("start_again", "disconnect")
+        match session.state:
+            case State.STARTING | State.QR:
+                return ("qr", "disconnect")
+            case State.PAIRING | State.CONNECTED | State.READY:
+                return ("disconnect",)
+        if session.code == UNCONFIRMED:
+            return ("confirm_number", "disconnect")
+        if session.code in UNCHECKED:
+            return ("check",)
+        if session.state == State.DISCONNECTED:
+            return ("connect",)
+        if session.code == "qr_expired":
+            return ("qr", "disconnect")
+        if recovers_by_restart(session.code):
+            return ("connect", "disconnect")
+        # A wrong address or key must be corrected first.
+        return ("connect",) if session.code in START_FAILED else ("check",)
 
     def poll(self, connection: Connection, *, with_code: bool) -> Observation:
         """Ask for the state; it comes with the code that belongs to it."""
@@ -96,6 +132,9 @@ class WwebjsEngine(SessionEngine):
             text = _("The session is still starting. Try again when it is running.")
             raise SessionRefused("unlinking", str(text))
         return ended.detail if ended.code == "not_running" else ""
+
+    def send_failed(self, connection: Connection, code: str) -> None:
+        wwebjs_commands.request_probe(connection)
 
     def interpret(
         self, row: Connection, observation: sessions.Observation, now: dt.datetime,

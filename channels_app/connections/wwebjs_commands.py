@@ -11,8 +11,6 @@ its server, it is ended again in the requested way.
 from __future__ import annotations
 
 import datetime as dt
-from functools import partial
-from typing import Any
 
 import structlog
 from django.db import transaction
@@ -166,14 +164,8 @@ def end_again(channel_id: int) -> None:
         _end_unwanted(connection, code="stopped_again")
 
 
-def poll_after_no_answer(connection: Connection, **kwargs: Any) -> None:
-    """Signal receiver: poll the session at once after a send without a response."""
-    if connection.provider == PROVIDER:
-        # After commit, when the message's lock is released.
-        transaction.on_commit(partial(_request_probe, connection), robust=True)
-
-
-def _request_probe(connection: Connection) -> None:
+def request_probe(connection: Connection) -> None:
+    """Poll the session at once."""
     with transaction.atomic():
         if records.rows(connection).update(next_poll_at=None):
             queue.enqueue_probe(connection.channel_id)

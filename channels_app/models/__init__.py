@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from channels_app.models.channel import Channel, FallbackChoice
-from channels_app.models.connection import Connection, Provider
+from channels_app.models.connection import Connection
 from channels_app.models.credentials import (
     CloudCredentials,
     EvolutionCredentials,
@@ -11,6 +11,7 @@ from channels_app.models.credentials import (
 )
 from channels_app.models.fallback_route import FallbackRoute
 from channels_app.models.incident import Incident
+from channels_app.models.provider import Provider
 from channels_app.models.resolved_number import ResolvedNumber
 
 __all__ = [

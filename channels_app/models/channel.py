@@ -8,10 +8,12 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import prefetch_related_objects
-from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.models.credentials import MODELS, SETTINGS, Credentials
+from channels_app.models.credentials import MODELS, SECRETS, SETTINGS, Credentials
+from channels_app.models.provider import Provider
+from channels_app.providers import engines
+from channels_app.providers.base import Setting
 from core.fields import EncryptedTextField
 
 C = TypeVar("C", bound=Credentials)
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FallbackChoice:
-    """One of a channel's fallbacks: its attached wwebjs session, or a Baileys `channel`."""
+    """One of a channel's fallbacks: the engine's name, and the `channel` unless it is attached."""
 
     kind: str
     channel: Channel | None = None
@@ -39,60 +41,37 @@ class Channel(models.Model):
     and defaults are those of the REST contract; secrets are encrypted at rest.
     """
 
-    class Kind(models.TextChoices):
-        OFFICIAL = "official", _("Official (Cloud API)")
-        BAILEYS = "baileys", _("Baileys (Evolution API)")
-
-    class Fallback(models.TextChoices):
-        NONE = "none", _("None")
-        WWEBJS = "wwebjs", _("wwebjs-api")
-        BAILEYS = "baileys", _("Baileys channel")
-
     class OnUnconfirmed(models.TextChoices):
         FALLBACK = "fallback", _("Send through the fallback")
         HOLD = "hold", _("Hold for review")
 
-    # The credentials of the channel's primary route at Meta.
-    CREDENTIALS = ("graph_url", "graph_version", "phone_number_id", "access_token")
-    # The settings that identify the channel's primary route and its wwebjs session. When one of
-    # them changes, what was observed of the connection no longer applies.
-    PRIMARY_ROUTE_SETTINGS = (
-        "kind",
-        *CREDENTIALS,
-        "evolution_url",
-        "evolution_api_key",
-        "instance_name",
-    )
-    WWEBJS_SETTINGS = ("kind", "uses_wwebjs", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id")
+    # `fallback` if there is none; else it is the name of an engine.
+    NO_FALLBACK = "none"
     COEXISTENCE_PER_SECOND = 20
-    SECRETS = (
-        "access_token",
-        "app_secret",
-        "verify_token",
-        "wwebjs_api_key",
-        "evolution_api_key",
-        "calls_api_key",
-    )
+    SECRETS = (*SECRETS, "calls_api_key")
 
     name = models.CharField(_("name"), max_length=100, unique=True)
-    kind = models.CharField(_("kind"), max_length=10, choices=Kind, default=Kind.OFFICIAL)
+    kind = models.CharField(
+        _("kind"), max_length=10, choices=engines.channel_kinds, default=Provider.OFFICIAL.value
+    )
     phone_number = models.CharField(_("phone number"), max_length=20, blank=True)
     active = models.BooleanField(_("active"), default=True)
 
-    # The settings of the providers: columns of their credentials.
-    graph_url: Any = SETTINGS["graph_url"]
-    graph_version: Any = SETTINGS["graph_version"]
-    phone_number_id: Any = SETTINGS["phone_number_id"]
-    business_account_id: Any = SETTINGS["business_account_id"]
-    access_token: Any = SETTINGS["access_token"]
-    app_secret: Any = SETTINGS["app_secret"]
-    verify_token: Any = SETTINGS["verify_token"]
-    wwebjs_url: Any = SETTINGS["wwebjs_url"]
-    wwebjs_api_key: Any = SETTINGS["wwebjs_api_key"]
-    wwebjs_session_id: Any = SETTINGS["wwebjs_session_id"]
-    evolution_url: Any = SETTINGS["evolution_url"]
-    evolution_api_key: Any = SETTINGS["evolution_api_key"]
-    instance_name: Any = SETTINGS["instance_name"]
+    # The settings that code reads by name. All those that the engines declare are attributes, and
+    # columns of their credentials: see the end of this module.
+    graph_url: Any
+    graph_version: Any
+    phone_number_id: Any
+    business_account_id: Any
+    access_token: Any
+    app_secret: Any
+    verify_token: Any
+    wwebjs_url: Any
+    wwebjs_api_key: Any
+    wwebjs_session_id: Any
+    evolution_url: Any
+    evolution_api_key: Any
+    instance_name: Any
 
     ignore_messages_sent_outside = models.BooleanField(
         _("ignore messages sent outside the app"), default=True
@@ -161,8 +140,9 @@ class Channel(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Store the channel, and its fallbacks and credentials if they were set."""
-        if not self.wwebjs_session_id and self.uses_wwebjs:
-            self.wwebjs_session_id = self.default_session_name
+        for setting in self._settings():
+            if setting.default is not None and not getattr(self, setting.name):
+                setattr(self, setting.name, setting.default(self))
         with transaction.atomic():
             super().save(*args, **kwargs)
             for model in self._changed_credentials:
@@ -193,23 +173,17 @@ class Channel(models.Model):
         """
         super().clean()
         errors: dict[str, Any] = {}
-        required = {
-            self.Kind.OFFICIAL: ("graph_url", "graph_version", "phone_number_id", "access_token"),
-            self.Kind.BAILEYS: ("evolution_url", "evolution_api_key", "instance_name"),
-        }[self.Kind(self.kind)]
-        names = list(required)
-        if self.uses_wwebjs:
-            names += ["wwebjs_url", "wwebjs_api_key"]
-        for name in names:
-            if not getattr(self, name):
-                errors[name] = ValidationError(_("This field is required."), code="required")
+        for setting in self._settings():
+            if setting.required and not getattr(self, setting.name):
+                required = ValidationError(_("This field is required."), code="required")
+                errors[setting.name] = required
         fallbacks = self.fallbacks
         for rank, fallback in enumerate(fallbacks):
             if error := self._fallback_error(fallback):
                 errors.setdefault("fallbacks" if rank else "fallback_channel", error)
             elif fallback in fallbacks[:rank]:
                 errors.setdefault("fallbacks", _("Each fallback can be chosen only once."))
-        if fallbacks and self.kind != self.Kind.OFFICIAL:
+        if fallbacks and self.kind != Provider.OFFICIAL:
             errors[NON_FIELD_ERRORS] = _("Only an official channel has a fallback.")
         for model in self._changed_credentials:
             self._clean_credentials(model, errors)
@@ -217,7 +191,7 @@ class Channel(models.Model):
             raise ValidationError(errors)
 
     def _clean_credentials(self, model: type[Credentials], errors: dict[str, Any]) -> None:
-        """Normalise and validate changed credentials; errors have the names of the settings."""
+        """Normalize and validate changed credentials; errors have the names of the settings."""
         try:
             self.credentials(model).full_clean(exclude=["channel"])
         except ValidationError as error:
@@ -227,16 +201,16 @@ class Channel(models.Model):
 
     def _fallback_error(self, fallback: FallbackChoice) -> str:
         """Return why the channel cannot have this fallback, or ""."""
-        if fallback.kind == self.Fallback.WWEBJS:
+        if not engines.has_channels(fallback.kind):
             return ""
         other = fallback.channel
         if other is None:
             return str(_("Choose the Baileys channel of the fallback."))
         if other.pk is not None and other.pk == self.pk:
             return str(_("A channel cannot be its own fallback."))
-        if other.kind != self.Kind.BAILEYS or not other.active:
+        if other.kind != fallback.kind or not other.active:
             return str(_("Choose an active Baileys channel."))
-        if not other.has_evolution:
+        if not other.is_complete:
             text = _("“%(name)s” has no address, key or instance name. Complete it first.")
             return str(text) % {"name": other.name}
         return ""
@@ -267,10 +241,8 @@ class Channel(models.Model):
         if self._new_fallbacks is not None:
             return self._new_fallbacks
         return [
-            FallbackChoice(route.connection.provider)
-            if route.connection.channel_id == self.pk
-            else FallbackChoice(self.Fallback.BAILEYS.value, route.connection.channel)
-            for route in self._stored_routes()
+            FallbackChoice(one.provider, None if one.channel_id == self.pk else one.channel)
+            for one in (route.connection for route in self._stored_routes())
         ]
 
     @fallbacks.setter
@@ -281,7 +253,7 @@ class Channel(models.Model):
     def fallback(self) -> str:
         """The kind of the first fallback. Setting it leaves at most one fallback."""
         fallbacks = self.fallbacks
-        return fallbacks[0].kind if fallbacks else self.Fallback.NONE.value
+        return fallbacks[0].kind if fallbacks else self.NO_FALLBACK
 
     @fallback.setter
     def fallback(self, kind: str) -> None:
@@ -290,9 +262,9 @@ class Channel(models.Model):
 
     @property
     def fallback_channel(self) -> Channel | None:
-        """The Baileys channel that is the first fallback, if it is one.
+        """The channel that is the first fallback, if it is one.
 
-        Setting it leaves at most one fallback; it has no effect unless `fallback` is "baileys".
+        Setting it leaves at most one fallback; it has no effect if `fallback` is an attached one.
         """
         fallbacks = self.fallbacks
         return fallbacks[0].channel if fallbacks else None
@@ -303,8 +275,8 @@ class Channel(models.Model):
 
     def _set_only_fallback(self, kind: str, channel: Channel | None) -> None:
         self._named_fallback_channel = channel
-        only = FallbackChoice(str(kind), channel if kind == self.Fallback.BAILEYS else None)
-        self._new_fallbacks = [] if kind == self.Fallback.NONE else [only]
+        only = FallbackChoice(str(kind), channel if engines.has_channels(kind) else None)
+        self._new_fallbacks = [] if kind == self.NO_FALLBACK else [only]
 
     def _stored_routes(self) -> list[FallbackRoute]:
         if self.pk is None:
@@ -315,7 +287,7 @@ class Channel(models.Model):
     @property
     def uses_wwebjs(self) -> bool:
         """Whether the attached wwebjs session is one of the fallbacks."""
-        return any(one.kind == self.Fallback.WWEBJS for one in self.fallbacks)
+        return any(one.kind == Provider.WWEBJS for one in self.fallbacks)
 
     @property
     def fallback_connections(self) -> list[Connection]:
@@ -353,23 +325,33 @@ class Channel(models.Model):
     # -- connections -------------------------------------------------------------------------------
 
     @property
-    def default_session_name(self) -> str:
-        """The name of the wwebjs session if none was entered."""
-        return f"alterna-{self.phone_number_id or slugify(self.name)}"[:64]
-
-    @property
     def has_wwebjs(self) -> bool:
         """Whether the settings of an attached wwebjs session are complete."""
         return (
-            self.kind == self.Kind.OFFICIAL
+            self.kind == Provider.OFFICIAL
             and bool(self.wwebjs_url and self.wwebjs_session_id)
             and self.uses_wwebjs
         )
 
     @property
-    def has_evolution(self) -> bool:
-        """Whether the settings of an Evolution instance are complete."""
-        return bool(self.evolution_url and self.evolution_api_key and self.instance_name)
+    def primary_settings(self) -> list[str]:
+        """The settings that identify the account of its own connection."""
+        return [one.name for one in self._settings_of(self.kind) if one.required]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the settings of its own connection are complete."""
+        return all(getattr(self, name) for name in self.primary_settings)
+
+    def _settings(self) -> list[Setting]:
+        """Return the settings of its own connection and of its attached fallbacks."""
+        attached = (one.kind for one in self.fallbacks if not engines.has_channels(one.kind))
+        return [one for name in (self.kind, *attached) for one in self._settings_of(name)]
+
+    @staticmethod
+    def _settings_of(provider: str) -> tuple[Setting, ...]:
+        # The model's validation reports an unknown provider.
+        return engines.ENGINES[provider].settings if provider in engines.ENGINES else ()
 
     def differs_from(self, other: Channel, names: Iterable[str]) -> bool:
         """Whether one of these settings has another value there."""
@@ -388,13 +370,13 @@ class Channel(models.Model):
         return stored[0] if stored else blank(channel=self, provider=provider)
 
     def forget_stored(self) -> None:
-        """Let the credentials, the connections and the stored fallbacks be read anew."""
+        """Let the credentials, the connections and the stored fallbacks be read again."""
         for model in MODELS.values():
             self._state.fields_cache.pop(model.accessor(), None)
         self.forget_connections()
 
     def forget_connections(self) -> None:
-        """Let the connections and the stored fallbacks be read anew."""
+        """Let the connections and the stored fallbacks be read again."""
         for name in ("connections", "fallback_routes"):
             getattr(self, "_prefetched_objects_cache", {}).pop(name, None)
 
@@ -415,4 +397,8 @@ class Channel(models.Model):
         For any other than an official channel its own; for a channel that falls back to such a
         one, nothing: a blank one.
         """
-        return self.wwebjs if self.kind == self.Kind.OFFICIAL else self.primary
+        return self.wwebjs if self.kind == Provider.OFFICIAL else self.primary
+
+
+for name, setting in SETTINGS.items():
+    setattr(Channel, name, setting)

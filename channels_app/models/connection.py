@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import enum
 from typing import Any
 
 from django.conf import settings
@@ -15,17 +14,6 @@ from channels_app.models.channel import Channel
 from channels_app.models.credentials import MODELS
 from channels_app.providers import engines
 from channels_app.providers.sessions import STATE_CHOICES, State
-
-
-class Provider(enum.StrEnum):
-    """The names of providers that rules mention; `providers.engines` has all of them.
-
-    A message's `route` has the same names in REST and in the database.
-    """
-
-    OFFICIAL = "official"
-    WWEBJS = "wwebjs"
-    BAILEYS = "baileys"
 
 
 class ConnectionManager(models.Manager["Connection"]):

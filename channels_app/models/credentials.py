@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from channels_app.providers import engines
 from channels_app.providers.cloud.client import DEFAULT_GRAPH_URL, DEFAULT_GRAPH_VERSION
 from core.fields import EncryptedTextField, HttpAddressField
 
@@ -153,7 +154,7 @@ MODELS: dict[str, type[Credentials]] = {
 }
 
 
-class Setting(property):
+class StoredSetting(property):
     """A channel's attribute that is stored in its credentials, under its name in REST.
 
     Reading it loads the credentials once; what is set is stored by the channel's `save`.
@@ -176,19 +177,10 @@ class Setting(property):
         setattr(channel.changed_credentials(self.model), self.name, value)
 
 
-# Under the names of the REST contract.
-SETTINGS: dict[str, Setting] = {
-    **{
-        name: Setting(CloudCredentials, name)
-        for name in (
-            *("graph_url", "graph_version", "phone_number_id", "business_account_id"),
-            *("access_token", "app_secret", "verify_token"),
-        )
-    },
-    "wwebjs_url": Setting(WwebjsCredentials, "url"),
-    "wwebjs_api_key": Setting(WwebjsCredentials, "api_key"),
-    "wwebjs_session_id": Setting(WwebjsCredentials, "session_id"),
-    "evolution_url": Setting(EvolutionCredentials, "url"),
-    "evolution_api_key": Setting(EvolutionCredentials, "api_key"),
-    "instance_name": Setting(EvolutionCredentials, "instance_name"),
+# The settings that the engines declare, under their names in REST.
+SETTINGS: dict[str, StoredSetting] = {
+    setting.name: StoredSetting(MODELS[engine.name], setting.column)
+    for engine in engines.ENGINES.values()
+    for setting in engine.settings
 }
+SECRETS = [name for name, one in SETTINGS.items() if isinstance(one.field, EncryptedTextField)]

@@ -298,6 +298,32 @@ class EventSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """What a channel's owner enters for an engine.
+
+    `name` is its name in REST and in the form. `column` is that of the engine's credentials, which
+    says what is valid and whether it is a secret. `required`: the engine cannot be used without it,
+    and another value is another account. `label` and `help` are for the form; without a label, it
+    shows the column's. `default` returns what is stored if nothing was entered.
+    """
+
+    name: str
+    column: str
+    required: bool = False
+    label: Text = ""
+    help: Text = ""
+    default: Callable[[Channel], str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelKind:
+    """The kind of the channels whose own connection an engine is, as people choose it."""
+
+    label: Text
+    description: Text
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """A kind of server through which a connection reaches WhatsApp.
 
@@ -305,6 +331,10 @@ class Engine:
     names the route in a sentence, `title` its connection in a heading. `create` returns the
     provider of a connection; it opens nothing. `reserve_id(type, content)` returns a new ID to
     assign to a message, or "" if the server lets us choose none for this type.
+
+    `channel`: channels can have it as their own connection, and `Channel.kind` is then its name.
+    Every engine except the official API can be a fallback: one with channels through one of these,
+    one without is attached to the official channel, which has its settings.
     """
 
     name: str
@@ -313,4 +343,6 @@ class Engine:
     create: Callable[[Connection, NumberCache], Provider]
     capabilities: Capabilities
     events: EventSource
+    settings: tuple[Setting, ...] = ()
+    channel: ChannelKind | None = None
     reserve_id: Callable[[str, object], str] = field(default=lambda type_, content: "")

@@ -35,6 +35,26 @@ def names_with(condition: Callable[[Capabilities], bool]) -> list[str]:
     return [one.name for one in ENGINES.values() if condition(one.capabilities)]
 
 
+def with_channels() -> list[Engine]:
+    """Return the engines that channels can have as their own connection."""
+    return [one for one in ENGINES.values() if one.channel is not None]
+
+
+def channel_kinds() -> list[tuple[str, Text]]:
+    """Return name and label of each, for `Channel.kind`."""
+    return [(one.name, one.channel.label) for one in ENGINES.values() if one.channel is not None]
+
+
+def has_channels(name: str) -> bool:
+    """Whether channels can have this engine as their own connection."""
+    return name in dict(channel_kinds())
+
+
+def fallback_choices() -> list[tuple[str, Text]]:
+    """Return name and title of each engine that can be a fallback."""
+    return [(name, ENGINES[name].title) for name in fallbacks()]
+
+
 def fallbacks() -> list[str]:
     """Return the names of the engines other than the official API."""
     return [name for name in ENGINES if name != CLOUD.name]

@@ -1,6 +1,6 @@
 """The meaning of each error code, and whether the fallback may be used: Meta's table, as data.
 
-The meanings are Meta's; the class and the rule are our judgement, each with its reason
+The meanings are Meta's; the class and the rule are our judgment, each with its reason
 (docs/providers/cloud.md §2.3). Our own codes for transport errors ("timeout") are defined here,
 too. Pure: no database, no settings.
 """
@@ -199,8 +199,8 @@ _ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("133009", _("The two-step PIN was entered too quickly"), _C, _NEVER, _NOT_A_SEND),
     ("133015", _("The number was deleted a moment ago"), _C, _NEVER, _NOT_A_SEND),
     ("133016", _("Too many attempts to register this number"), _C, _NEVER, _NOT_A_SEND),
-    ("2593107", _("Synchronisation was requested too often"), _C, _NEVER, _NOT_A_SEND),
-    ("2593108", _("Synchronisation was requested too late"), _C, _NEVER, _NOT_A_SEND),
+    ("2593107", _("Synchronization was requested too often"), _C, _NEVER, _NOT_A_SEND),
+    ("2593108", _("Synchronization was requested too late"), _C, _NEVER, _NOT_A_SEND),
     ("2593109", _("The history was not shared"), _C, _NEVER, _NOT_A_SEND),
 
     ("132000", _("The number of template parameters does not match"), _T, _ALERT, _OUR_REQUEST),
@@ -219,7 +219,7 @@ _ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("131055", _("Not available for marketing messages sent in this form"),
      _T, _NEVER, _NOT_ON_WEB),
     ("134100", _("Only marketing messages can be sent here"), _T, _NEVER, _NOT_ON_WEB),
-    ("134101", _("The template is still being synchronised"), _T, _NEVER, _NOT_ON_WEB),
+    ("134101", _("The template is still being synchronized"), _T, _NEVER, _NOT_ON_WEB),
     ("134102", _("The template cannot be used here"), _T, _NEVER, _NOT_ON_WEB),
 
     ("613", _("Too many calls or call requests"), _P, _NEVER, _NOT_A_SEND),
@@ -280,7 +280,7 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("wrong_address", _("A different server responds at this address"), _C, _ALERT, _SETUP),
     ("invalid_session", _("The provider does not accept the session's name"), _C, _ALERT, _SETUP),
     ("instance_missing", _("The instance does not exist"), _C, _ALERT, _SETUP),
-    ("license_required", _("The Evolution server has no activated licence"), _C, _ALERT, _SETUP),
+    ("license_required", _("The Evolution server has no activated license"), _C, _ALERT, _SETUP),
     ("invalid_recipient", _("Messages cannot be sent to this number"), _P, _NEVER,
      _("There is no recipient to deliver to.")),
     ("not_on_whatsapp", _("The number is not on WhatsApp"), _P, _NOW, _OTHER_ROUTE),

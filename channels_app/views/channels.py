@@ -19,7 +19,8 @@ from channels_app import extensions
 from channels_app.connections import connection_tests, readiness, remote_sessions, wwebjs_install
 from channels_app.connections.session_engines import KEEP, SessionRefused
 from channels_app.forms import ChannelForm
-from channels_app.models import Channel
+from channels_app.models import Channel, Provider
+from channels_app.providers import engines
 
 
 class ChannelListView(StaffPermissionRequiredMixin, View):
@@ -49,7 +50,7 @@ class ChannelCreateView(StaffPermissionRequiredMixin, View):
         if not form.is_valid():
             return _form_page(request, form)
         channel = form.save()
-        if channel.kind == Channel.Kind.OFFICIAL:
+        if channel.kind == Provider.OFFICIAL:
             messages.success(request, _("The channel was created. Its connection is being tested."))
         else:
             messages.success(request, _("The channel was created. Connect it now."))
@@ -160,7 +161,7 @@ class FallbackHelpView(StaffPermissionRequiredMixin, View):
 
 def _kind(request: HttpRequest) -> str:
     kind = request.GET.get("kind", "")
-    return kind if kind in Channel.Kind.values else Channel.Kind.OFFICIAL.value
+    return kind if engines.has_channels(kind) else Provider.OFFICIAL.value
 
 
 def _form(request: HttpRequest, pk: int, data: Any) -> ChannelForm:
@@ -177,7 +178,7 @@ def _form_page(request: HttpRequest, form: ChannelForm) -> HttpResponse:
         "form": form,
         "channel": stored,
         "kind": form.kind,
-        "kinds": Channel.Kind,
+        "engines": engines.with_channels(),
         "policy_open": any(name in form.errors for name in form.POLICY),
         "may_change": stored is None or request.user.has_perm("channels_app.change_channel"),
         "fallback_for": stored.is_fallback_of if stored else "",

@@ -246,7 +246,7 @@ class Engines:
             output = (completed.stderr or completed.stdout).strip().splitlines() or [
                 "no reason given"
             ]
-            raise EngineError(f"PostgreSQL could not be initialised: {output[-1].strip()}")
+            raise EngineError(f"PostgreSQL could not be initialized: {output[-1].strip()}")
 
     def _make_run_dir(self) -> None:
         too_long = len(os.fsencode(self.run_dir / ".s.PGSQL.5432")) > SOCKET_PATH_LIMIT

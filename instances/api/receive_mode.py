@@ -17,7 +17,7 @@ from accounts.access import user_of
 from accounts.permissions import StaffMayChange
 from channels_app.api.fields import time_field
 from channels_app.incidents.reason_text import describe_failure, render_reason
-from channels_app.models import Channel, Connection
+from channels_app.models import Connection, Provider
 from channels_app.providers.sessions import STATE_CHOICES
 from instances.listener import registry
 from instances.models import Backfill, Difference, Mode, ReceiveModeChange, WhatsAppSession
@@ -27,7 +27,7 @@ from instances.receive_mode import backfill, handover
 def sessions() -> QuerySet[WhatsAppSession]:
     everything = WhatsAppSession.objects.select_related("channel__evolution")
     return everything.prefetch_related("channel__connections").filter(
-        channel__kind=Channel.Kind.BAILEYS
+        channel__kind=Provider.BAILEYS
     )
 
 
@@ -243,7 +243,7 @@ class CancelView(_SessionView):
             handover.cancel(session, user=user_of(request))
         except handover.SwitchRefused as error:
             return _failed(error)
-        return Response({"success": True, "message": _("The switch was cancelled.")})
+        return Response({"success": True, "message": _("The switch was canceled.")})
 
 
 def _enable_webhook(request: Request, session: WhatsAppSession) -> Response:

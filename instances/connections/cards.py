@@ -10,12 +10,13 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
-from channels_app.connections import number_confirmation, readiness
+from channels_app import session_cards
+from channels_app.connections import readiness
 from channels_app.connections.linked_numbers import UNCONFIRMED, is_same_number
 from channels_app.connections.monitor import stored_state
 from channels_app.connections.readiness import RankedFallback
-from channels_app.connections.session_engines import SessionState
-from channels_app.models import Channel
+from channels_app.connections.session_engines import engine_for
+from channels_app.models import Channel, Provider
 from channels_app.providers.sessions import State
 from instances.api.receive_mode import sessions
 from instances.connections import pictures
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
 NOTHING = SafeString("")
-_TO_CREATE = ("no_instance", "instance_gone", "instance_deleted")
-# The connection is unhealthy: reconnecting or a new code may help.
-_TO_REPAIR = ("dead_socket", "dialling_long")
 
 
 def section(channel: Channel, may_change: bool) -> SafeString:
@@ -37,20 +35,15 @@ def section(channel: Channel, may_change: bool) -> SafeString:
     session = _session_of(channel)
     if session is None:
         return NOTHING
-    current = stored_state(session.connection)
-    unchecked = current.code == "unchecked"
+    shown = session_cards.context(
+        session.connection, may_change=may_change, with_buttons=channel.active
+    )
+    current = shown["session"]
     context = {
+        **shown,
         "instance": session,
-        "channel": channel,
-        "session": current,
-        "unchecked": unchecked,
-        "label": current.label,
-        "tone": tone(current),
-        "field_label": current.field_label,
+        "unchecked": current.code == "unchecked",
         "linked": current.state == State.READY or current.code == UNCONFIRMED,
-        "also_linked_at": number_confirmation.also_linked_at(channel.primary),
-        "may_change": may_change,
-        "buttons": buttons(current) if may_change and channel.active else (),
         "has_picture": pictures.exists(channel.primary),
     }
     return render_to_string("instances/_connection.html", context)
@@ -85,7 +78,7 @@ def _fallback(
     if session is None:
         return NOTHING
     current = stored_state(session.connection)
-    problem = readiness.baileys_problem(other)
+    problem = readiness.channel_problem(other)
     context = {
         "channel": channel,
         "number": ranked.number,
@@ -95,7 +88,7 @@ def _fallback(
         "works": not problem,
         "problem": problem,
         "label": current.label if other.active else _("Inactive"),
-        "tone": tone(current) if other.active else "failing",
+        "tone": engine_for(Provider.BAILEYS).tone(current) if other.active else "failing",
         "linked": current.state == State.READY or current.code == UNCONFIRMED,
         "same_number": is_same_number(current.own_number, channel.phone_number),
     }
@@ -115,8 +108,7 @@ def line(channel: Channel) -> SafeString:
     session = _session_of(channel)
     if session is None:
         return NOTHING
-    current = stored_state(session.connection)
-    context = {"provider": Channel.Fallback.BAILEYS, "session": current, "tone": tone(current)}
+    context = session_cards.line(session.connection)
     return render_to_string("channels_app/_session_line.html", context)
 
 
@@ -180,42 +172,9 @@ def after_action(session: WhatsAppSession) -> SafeString:
     return mark_safe("\n".join(cards))  # noqa: S308 (both are rendered templates)
 
 
-def buttons(current: SessionState) -> tuple[str, ...]:
-    """Return the available actions, the most likely first."""
-    if current.code in ("unchecked", "not_configured", "deleting"):
-        return ("check",)
-    if current.code in _TO_CREATE:
-        return ("create",)
-    if current.code == UNCONFIRMED:
-        return ("confirm_number", "log_out", "delete")
-    if current.code in _TO_REPAIR:
-        return ("reconnect", "log_out", "delete")
-    match current.state:
-        case State.READY | State.CONNECTED:
-            return ("log_out", "reconnect", "delete")
-        case State.QR:
-            return ("qr", "delete")
-        case State.STARTING:
-            return ("qr", "reconnect", "delete")
-        case State.DISCONNECTED:
-            return ("connect", "delete")
-    if current.code == "refused_by_whatsapp":
-        return ("connect", "delete")
-    # The address or key must be fixed first.
-    return ("check",)
-
-
-def tone(current: SessionState) -> str:
-    if current.state == State.READY:
-        return "ok"
-    # A lost connection is a problem; one that was never made is not.
-    lost = current.code in ("connection_lost", "unlinked_on_phone", "instance_gone")
-    return "failing" if current.state == State.ERROR or lost else "waiting"
-
-
 def _session_of(channel: Channel) -> WhatsAppSession | None:
     """Return the channel's session, prefetched through RELATED."""
-    if channel.kind != Channel.Kind.BAILEYS:
+    if channel.kind != Provider.BAILEYS:
         return None
     session: WhatsAppSession | None = getattr(channel, "session", None)
     if session is not None:

@@ -18,20 +18,20 @@ from django.utils.translation import gettext_lazy
 from channels_app.connections import monitor, number_confirmation, records
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
 from channels_app.connections.recovery import RecoveryAction, RecoveryContext
-from channels_app.connections.session_engines import KEEP, SessionEngine
+from channels_app.connections.session_engines import KEEP, SessionEngine, SessionState
 from channels_app.incidents.reason_text import field_for_code
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, Provider
 from channels_app.providers import sessions
 from channels_app.providers.evolution.instance import ASK_SECONDS, EvolutionLifecycle, Row
 from channels_app.providers.evolution.receive_mode import EvolutionFailed
 from channels_app.providers.sessions import DerivedState, State
 from core import http_addresses
 from instances import live, queue
-from instances.connections import lifecycle, pictures
+from instances.connections import lifecycle, pictures, probe_requests
 from instances.connections.history import LINK_MARGIN, is_linking
 from instances.connections.lifecycle import PROVIDER, client_of, detail_of, observation_from
 from instances.connections.states import (
-    DIALLING_FOR,
+    DIALING_FOR,
     LEFT_CLOSED,
     Known,
     Observation,
@@ -53,6 +53,9 @@ NUMBER_EVERY = dt.timedelta(minutes=5)
 # After a link, the number is asked with each probe, and probes are more frequent.
 FRESHLY_LINKED = dt.timedelta(minutes=1)
 FRESH_POLL_SECONDS = 5.0
+_TO_CREATE = ("no_instance", "instance_gone", "instance_deleted")
+# The connection is unhealthy: reconnecting or a new code may help.
+_TO_REPAIR = ("dead_socket", "dialling_long")
 # What a poll writes of the session: since when its events are new.
 _RECEIVING_FIELDS = ("history_before", "opened_at", "backlog_since")
 
@@ -70,12 +73,44 @@ class EvolutionEngine(SessionEngine):
     )
 
     def address(self, channel: Channel) -> str:
-        if channel.kind != Channel.Kind.BAILEYS or not channel.has_evolution:
+        if channel.kind != Provider.BAILEYS or not channel.is_complete:
             return ""
-        return f"{http_addresses.normalise(channel.evolution_url)} {channel.instance_name}"
+        return f"{http_addresses.normalize(channel.evolution_url)} {channel.instance_name}"
 
     def field_for(self, code: str) -> str:
         return field_for_code(code, evolution=True)
+
+    # -- display -----------------------------------------------------------------------------------
+
+    def buttons(self, session: SessionState) -> tuple[str, ...]:
+        if session.code in ("unchecked", "not_configured", "deleting"):
+            return ("check",)
+        if session.code in _TO_CREATE:
+            return ("create",)
+        if session.code == UNCONFIRMED:
+            return ("confirm_number", "log_out", "delete")
+        if session.code in _TO_REPAIR:
+            return ("reconnect", "log_out", "delete")
+        match session.state:
+            case State.READY | State.CONNECTED:
+                return ("log_out", "reconnect", "delete")
+            case State.QR:
+                return ("qr", "delete")
+            case State.STARTING:
+                return ("qr", "reconnect", "delete")
+            case State.DISCONNECTED:
+                return ("connect", "delete")
+        if session.code == "refused_by_whatsapp":
+            return ("connect", "delete")
+        # The address or key must be fixed first.
+        return ("check",)
+
+    def tone(self, session: SessionState) -> str:
+        if session.state == State.READY:
+            return "ok"
+        # A lost connection is a problem; one that was never made is not.
+        lost = session.code in ("connection_lost", "unlinked_on_phone", "instance_gone")
+        return "failing" if session.state == State.ERROR or lost else "waiting"
 
     # -- network -----------------------------------------------------------------------------------
 
@@ -130,6 +165,22 @@ class EvolutionEngine(SessionEngine):
                 client.connect()
         # If it is still dead, the next send reports it again.
         records.command(connection, dead_since=None)
+
+    # -- after a send ------------------------------------------------------------------------------
+
+    def send_failed(self, connection: Connection, code: str) -> None:
+        """See `SessionEngine`.
+
+        If its state is open nevertheless, the connection behind it is dead (§4, issues 1398 and
+        2403), or the server is down.
+        """
+        if code == "instance_not_connected":
+            probe_requests.record_rejection(connection.channel_id)
+        else:
+            probe_requests.probe_after_no_answer(connection.channel_id)
+
+    def send_accepted(self, connection: Connection) -> None:
+        probe_requests.record_success(connection.channel_id)
 
     # -- under the lock of the row -----------------------------------------------------------------
 
@@ -247,7 +298,7 @@ def _is_freshly_linked(session: WhatsAppSession, now: dt.datetime) -> bool:
 def _is_connecting_long(connection: Connection, now: dt.datetime) -> bool:
     if connection.state != State.STARTING or connection.state_changed_at is None:
         return connection.state_code == "dialling_long"
-    return connection.state_changed_at <= now - DIALLING_FOR
+    return connection.state_changed_at <= now - DIALING_FOR
 
 
 def _with_row(observation: Observation, row: Row, connection: Connection) -> Observation:
@@ -295,13 +346,13 @@ def _record_account(row: Connection, observation: Observation, now: dt.datetime)
 
 
 def _known(row: Connection, now: dt.datetime, *, dropped: bool) -> Known:
-    dialling = row.state_changed_at if row.state == State.STARTING else None
+    dialing = row.state_changed_at if row.state == State.STARTING else None
     # A code is valid for 45 s (§3): one that is not renewed has expired.
-    stale = row.qr_seen_at is not None and row.qr_seen_at <= now - DIALLING_FOR
+    stale = row.qr_seen_at is not None and row.qr_seen_at <= now - DIALING_FOR
     if stale and row.state == State.QR:
-        dialling = row.qr_seen_at
+        dialing = row.qr_seen_at
     if row.state_code == "dialling_long":
-        dialling = dt.datetime.min.replace(tzinfo=dt.UTC)
+        dialing = dt.datetime.min.replace(tzinfo=dt.UTC)
     return Known(
         linked=row.keep_connected and bool(row.last_ready_at),
         ever=row.last_ready_at is not None,
@@ -309,7 +360,7 @@ def _known(row: Connection, now: dt.datetime, *, dropped: bool) -> Known:
         dead=row.dead_since is not None,
         dropped=dropped,
         note=row.local_reason,
-        dialling_since=dialling,
+        dialing_since=dialing,
         unconfirmed=row.unconfirmed_number,
         unknown=row.is_number_unknown,
     )

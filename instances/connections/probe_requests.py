@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from functools import partial
-from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -45,31 +43,15 @@ def request_probe(session_id: int, *, is_back: bool = False) -> None:
         queue.enqueue_server_probe(row.server)
 
 
-def record_rejection(connection: Connection, code: str, **kwargs: Any) -> None:
-    """Signal receiver: a send failed because the instance is not connected or did not answer.
-
-    If its state is open nevertheless, the connection behind it is dead
-    (docs/providers/evolution.md §4, issues 1398 and 2403), or the server is down.
-    """
-    if connection.provider == Provider.BAILEYS:
-        react = _record_rejection if code == "instance_not_connected" else _probe_after_no_answer
-        # Run after the message's lock is released.
-        transaction.on_commit(partial(react, connection.channel_id), robust=True)
-
-
-def record_success(connection: Connection, **kwargs: Any) -> None:
-    """Signal receiver: a send succeeded after failures, so the connection works."""
-    if connection.provider == Provider.BAILEYS:
-        transaction.on_commit(partial(_record_success, connection.channel_id), robust=True)
-
-
-def _probe_after_no_answer(channel_id: int) -> None:
+def probe_after_no_answer(channel_id: int) -> None:
+    """Probe the channel's instance: it did not answer a send."""
     session_id = _session_id(channel_id)
     if session_id is not None:
         request_probe(session_id)
 
 
-def _record_rejection(channel_id: int) -> None:
+def record_rejection(channel_id: int) -> None:
+    """Record that the instance rejected a send because it is not connected, and probe it."""
     with transaction.atomic():
         row = Connection.objects.lock(channel_id, Provider.BAILEYS)
         session_id = _session_id(channel_id)
@@ -83,7 +65,8 @@ def _record_rejection(channel_id: int) -> None:
         queue.enqueue_probe(session_id)
 
 
-def _record_success(channel_id: int) -> None:
+def record_success(channel_id: int) -> None:
+    """Record that the instance accepted a send, so its connection is not dead."""
     dead = Connection.objects.filter(
         channel=channel_id, provider=Provider.BAILEYS, dead_since__isnull=False
     )

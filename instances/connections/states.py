@@ -22,7 +22,7 @@ REFUSED = frozenset({402, 403, 406})
 # After this one 2.4 does not reconnect either, although the phone may still be linked (§10).
 LEFT_CLOSED = frozenset({408})
 # Connecting takes seconds; after this long it does not finish without help.
-DIALLING_FOR = dt.timedelta(minutes=2)
+DIALING_FOR = dt.timedelta(minutes=2)
 # A server that has just started connects its instances itself.
 CLOSED_FOR = dt.timedelta(seconds=60)
 
@@ -49,7 +49,7 @@ class Known:
     """The stored facts about an instance.
 
     `linked`: a phone was linked and has not been unlinked since. `shown`: a code was displayed.
-    `dropped`: it worked until it disconnected, and no user disconnected it. `dialling_since`:
+    `dropped`: it worked until it disconnected, and no user disconnected it. `dialing_since`:
     since when it has been connecting without a code. `unconfirmed`: the linked number if nobody
     has confirmed it. `unknown`: the linked phone is not known yet.
     """
@@ -62,7 +62,7 @@ class Known:
     note: str = ""
     unconfirmed: str = ""
     unknown: bool = False
-    dialling_since: dt.datetime | None = None
+    dialing_since: dt.datetime | None = None
 
 
 def derive(observation: Observation, known: Known, *, now: dt.datetime) -> DerivedState:
@@ -95,8 +95,8 @@ def _open(known: Known) -> DerivedState:
 def _connecting(observation: Observation, known: Known, now: dt.datetime) -> DerivedState:
     if observation.qr or known.shown:
         return DerivedState(State.QR, "unlinked_scan_qr" if known.dropped else "waiting_for_scan")
-    since = known.dialling_since
-    if since is not None and now - since >= DIALLING_FOR:
+    since = known.dialing_since
+    if since is not None and now - since >= DIALING_FOR:
         return DerivedState(State.ERROR, "dialling_long")
     return DerivedState(State.STARTING, "dialling")
 

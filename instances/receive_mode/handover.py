@@ -176,7 +176,7 @@ def cancel(session: WhatsAppSession, *, user: User | None) -> None:
         if session.switching_change is not None:
             session.switching_change.cancelled_by = user
             session.switching_change.save(update_fields=["cancelled_by"])
-        failure = _undo(session, lock, result=Result.CANCELLED, reason="cancelled_by_person")
+        failure = _undo(session, lock, result=Result.CANCELED, reason="cancelled_by_person")
         if failure is not None:
             raise SwitchRefused(502, describe_failure(failure))
 
@@ -187,7 +187,7 @@ def forget(session: WhatsAppSession) -> None:
     The caller holds the handover lock (`locked`).
     """
     ReceiveModeChange.objects.filter(session=session, finished_at=None).update(
-        result=Result.CANCELLED, detail="instance_deleted", finished_at=timezone.now()
+        result=Result.CANCELED, detail="instance_deleted", finished_at=timezone.now()
     )
     WhatsAppSession.objects.filter(pk=session.pk).update(
         webhook_enabled=False,

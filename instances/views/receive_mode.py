@@ -109,7 +109,7 @@ class RepairView(_Action):
 class CancelView(_Action):
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         handover.cancel(session, user=user_of(request))
-        return _("The switch was cancelled.")
+        return _("The switch was canceled.")
 
 
 class CheckView(_Action):

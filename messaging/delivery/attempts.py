@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
-from django.db.models import BooleanField, ExpressionWrapper, Q
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
@@ -60,8 +60,8 @@ def find(*, channel_id: int, reference: str, provider_message_id: str) -> Delive
     if attempt := _find_by_reference(reference, channel_id=channel_id):
         return attempt
     pending_events.lock_id(channel_id, provider_message_id)
-    of_channel = DeliveryAttempt.objects.filter(connection__channel=channel_id)
-    of_channel = of_channel.select_related("connection__channel").order_by("-id")
+    of_channel = with_route(DeliveryAttempt.objects.filter(connection__channel=channel_id))
+    of_channel = of_channel.order_by("-id")
     if named := of_channel.filter(provider_message_id=provider_message_id).first():
         return named
     if not provider_message_id or provider_message_id.startswith(quotes.WAMID):
@@ -134,8 +134,19 @@ def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
     message_id, number = named
     attempts = DeliveryAttempt.objects.filter(
         message_id=message_id, number=number, connection__channel=channel_id
-    ).select_related("connection__channel")
-    return attempts.order_by().first()
+    )
+    return with_route(attempts).order_by().first()
+
+
+def with_route(attempts: QuerySet[DeliveryAttempt]) -> QuerySet[DeliveryAttempt]:
+    """Load with each attempt its route and channel ID, but not the many columns of its connection.
+
+    A receipt needs no more, and Django takes longer to build a wide query than to run it. Other
+    columns of the connection are loaded when they are read.
+    """
+    own = [field.name for field in DeliveryAttempt._meta.concrete_fields]
+    connection = ("connection__provider", "connection__channel")
+    return attempts.select_related("connection").only(*own, *connection)
 
 
 def _would_repeat(attempt: DeliveryAttempt) -> bool:
@@ -264,7 +275,8 @@ def record_receipt(
         return
     # An error here also rolls back the caller's transaction, which reads many receipts.
     with transaction.atomic(savepoint=False):
-        _lock_id(attempt, provider_message_id)
+        if not attempt.provider_message_id:
+            _lock_id(attempt, provider_message_id)
         attempts, attempt = _lock_attempts(attempt)
         before = _snapshot(attempt)
         _merge_receipt(attempt, receipt, error)
@@ -275,6 +287,8 @@ def record_receipt(
             queue.enqueue_delivery(attempt.message)
         changed = (attempt.outcome, attempt.error_code) != (before.outcome, before.error_code)
         if changed or attempt.rule in ("probe", "asked"):
+            whole = Connection.objects.select_related("channel")
+            attempt.connection = whole.get(pk=attempt.connection_id)
             channel_feedback.note_receipt(attempt)
 
 
@@ -345,7 +359,7 @@ def _error_to_show(
 
 def attempts_for(message: Message) -> list[DeliveryAttempt]:
     """Return the message's attempts in order."""
-    return list(message.attempts.select_related("connection__channel").order_by("number"))
+    return list(with_route(message.attempts.order_by("number")))
 
 
 def _lock_attempts(attempt: DeliveryAttempt) -> tuple[list[DeliveryAttempt], DeliveryAttempt]:
@@ -406,10 +420,12 @@ def _save(attempt: DeliveryAttempt, before: _Snapshot, attempts: Sequence[Delive
 
 
 def _store_provider_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:
-    """Store the provider's id if there was none, and apply the events that wait for it."""
+    """Store the provider's id if there was none, and apply the events that wait for it.
+
+    The caller has locked the id.
+    """
     if not provider_message_id or attempt.provider_message_id:
         return
-    pending_events.lock_id(attempt.connection.channel_id, provider_message_id)
     attempt.provider_message_id = provider_message_id
     _apply_pending(attempt)
     if attempt.route != Route.OFFICIAL:
@@ -417,10 +433,11 @@ def _store_provider_id(attempt: DeliveryAttempt, provider_message_id: str) -> No
 
 
 def _apply_pending(attempt: DeliveryAttempt) -> None:
-    key = (attempt.connection.channel_id, attempt.provider_message_id)
-    for receipt, error in pending_events.take_receipts(*key):
+    channel_id = attempt.connection.channel_id
+    receipts, changes = pending_events.take(channel_id, attempt.provider_message_id)
+    for receipt, error in receipts:
         _merge_receipt(attempt, receipt, error)
-    for event in pending_events.take_amendments(*key):
+    for event in changes:
         amendments.apply(attempt.message, event, channel=attempt.connection.channel)
 
 

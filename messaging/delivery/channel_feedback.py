@@ -8,8 +8,7 @@ from __future__ import annotations
 import structlog
 from django.utils import timezone
 
-from channels_app import signals
-from channels_app.connections import circuit_breaker
+from channels_app.connections import circuit_breaker, session_engines
 from channels_app.models import Connection
 from channels_app.providers import error_codes
 from channels_app.providers.base import Accepted, SendError
@@ -80,7 +79,7 @@ def _record_accepted(attempt: DeliveryAttempt, took_our_id: bool | None) -> None
         if connection.record_health(ok=True):
             publisher.channel_changed(connection.channel)
         circuit_breaker.record_recovery(connection)
-        signals.send_accepted.send(sender=Connection, connection=connection)
+        session_engines.send_accepted(connection)
 
 
 def _record_failure(
@@ -94,7 +93,7 @@ def _record_failure(
     connection, route = attempt.connection, attempt.route
     rule = error_codes.lookup(code, http_status=http_status)
     if code in _CHECK_SESSION and not late:
-        signals.send_rejected.send(sender=Connection, connection=connection, code=code)
+        session_engines.send_failed(connection, code)
     if not rule.known:
         log.warning("unknown error code", code=code, route=route, attempt=str(attempt))
     if route not in (Route.OFFICIAL, attempt.message.conversation.channel.kind):

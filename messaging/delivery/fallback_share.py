@@ -77,7 +77,7 @@ def check_fallback_shares() -> None:
     open_codes: dict[int, set[str]] = defaultdict(set)
     for incident in incidents.current().filter(kind=Incident.Kind.FALLBACKS):
         open_codes[incident.connection.channel_id].add(incident.code)
-    falling_back = Q(kind=Channel.Kind.OFFICIAL, pk__in=FallbackRoute.objects.values("channel"))
+    falling_back = Q(kind=Provider.OFFICIAL, pk__in=FallbackRoute.objects.values("channel"))
     for channel in Channel.objects.filter(falling_back | Q(pk__in=open_codes)):
         latest, earlier = _recent_and_previous(channel, now)
         known = open_codes[channel.pk]

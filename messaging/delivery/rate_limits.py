@@ -18,7 +18,7 @@ from django.db import connection as database
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet, Subquery
 
 from channels_app.connections.circuit_breaker import sharing_session
-from channels_app.models import Channel, Connection, FallbackRoute
+from channels_app.models import Connection, FallbackRoute, Provider
 from messaging.delivery import policy
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import Conversation, DeliveryAttempt, Message
@@ -125,7 +125,7 @@ class _Session:
         return DeliveryAttempt.objects.filter(
             connection__in=self.connections,
             started_at__gt=since,
-            message__conversation__channel__kind=Channel.Kind.OFFICIAL,
+            message__conversation__channel__kind=Provider.OFFICIAL,
         )
 
     def waiting(self) -> QuerySet[Message]:

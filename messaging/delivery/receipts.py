@@ -125,7 +125,7 @@ def _lock(message_ids: set[UUID]) -> dict[UUID, list[DeliveryAttempt]]:
     messages = {message.pk: message for message in locked}
     found: dict[UUID, list[DeliveryAttempt]] = {pk: [] for pk in messages}
     of_messages = DeliveryAttempt.objects.filter(message__in=list(messages))
-    for attempt in of_messages.select_related("connection").order_by("number"):
+    for attempt in attempts.with_route(of_messages).order_by("number"):
         attempt.message = messages[attempt.message_id]
         found[attempt.message_id].append(attempt)
     return found

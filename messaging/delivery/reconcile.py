@@ -23,7 +23,7 @@ from channels_app.connections import registry
 from channels_app.providers import engines
 from channels_app.providers.base import Capabilities, FindsById, ListsSent, LookupFailed
 from channels_app.providers.events import Receipt
-from messaging.delivery import attempts as outcomes
+from messaging.delivery import attempts
 from messaging.delivery.statuses import Outcome
 from messaging.models import DeliveryAttempt, Message
 
@@ -82,10 +82,10 @@ class _Fingerprint:
         return type_ == self.type and text == self.text and same_name
 
     @property
-    def attempts(self) -> Q:
-        matching = outcomes.matching_content(self.type, self.text, self.filename)
-        assert matching is not None
-        return matching
+    def matching(self) -> Q:
+        content = attempts.matching_content(self.type, self.text, self.filename)
+        assert content is not None
+        return content
 
 
 def _fingerprint(message: Message) -> _Fingerprint | None:
@@ -93,7 +93,7 @@ def _fingerprint(message: Message) -> _Fingerprint | None:
     content = message.content if isinstance(message.content, dict) else {}
     text = message.text or content.get("caption") or ""
     name = content.get("filename") or (message.media.filename if message.media else "")
-    if outcomes.matching_content(message.type, text, name) is None:
+    if attempts.matching_content(message.type, text, name) is None:
         return None
     return _Fingerprint(message.type, text, name)
 
@@ -114,7 +114,7 @@ def _look_up(attempt: DeliveryAttempt, fingerprint: _Fingerprint | None) -> bool
     if attempt.provider_message_id:
         # The session's own event reported the id: the message is listed under it or not at all.
         if attempt.provider_message_id in ids:
-            outcomes.record_receipt(attempt, Receipt.SENT)
+            attempts.record_receipt(attempt, Receipt.SENT)
         return True
     assigned = set(
         DeliveryAttempt.objects.filter(
@@ -124,7 +124,7 @@ def _look_up(attempt: DeliveryAttempt, fingerprint: _Fingerprint | None) -> bool
     unassigned = [id_ for id_ in ids if id_ not in assigned]
     if len(unassigned) > _count_others_without_id(attempt, fingerprint):
         log.info("lookup found an unknown send", message=str(message.pk))
-        outcomes.record_receipt(attempt, Receipt.SENT, provider_message_id=unassigned[0])
+        attempts.record_receipt(attempt, Receipt.SENT, provider_message_id=unassigned[0])
     return True
 
 
@@ -135,7 +135,7 @@ def _find_by_id(attempt: DeliveryAttempt) -> bool:
     if receipt is None:
         return False
     log.info("lookup by id found a send", message=str(attempt.message_id), receipt=receipt.value)
-    outcomes.record_receipt(attempt, receipt, provider_message_id=attempt.reserved_id)
+    attempts.record_receipt(attempt, receipt, provider_message_id=attempt.reserved_id)
     return True
 
 
@@ -159,7 +159,7 @@ def _count_others_without_id(attempt: DeliveryAttempt, fingerprint: _Fingerprint
     """
     return (
         DeliveryAttempt.objects.filter(
-            fingerprint.attempts,
+            fingerprint.matching,
             connection=attempt.connection_id,
             provider_message_id="",
             outcome__in=(Outcome.STARTED, Outcome.ACCEPTED),

@@ -35,8 +35,7 @@ from channels_app.providers.base import (
 from channels_app.providers.cloud.client import longest_send
 from channels_app.providers.error_codes import failure
 from messaging import contacts, queue
-from messaging.delivery import attempts as outcomes
-from messaging.delivery import channel_feedback, policy, rate_limits, statuses
+from messaging.delivery import attempts, channel_feedback, policy, rate_limits, statuses
 from messaging.live import publisher
 from messaging.media import files
 from messaging.models import DeliveryAttempt, Message
@@ -116,7 +115,7 @@ def deliver(message_id: str, is_ours: Callable[[], bool] = _always_ours) -> dt.d
         if send is None:
             return None
         result = _send(send, is_ours)
-        outcome = _retry_while_db_down(partial(outcomes.record_result, send.attempt, result))
+        outcome = _retry_while_db_down(partial(attempts.record_result, send.attempt, result))
         _retry_while_db_down(partial(channel_feedback.note, send.attempt, result))
         if outcome == statuses.Outcome.ACCEPTED:
             return None
@@ -129,31 +128,32 @@ def _decide(
     with transaction.atomic():
         message = (
             Message.objects.select_for_update(of=("self",))
-            .select_related("conversation__channel", "conversation__contact", "media")
+            # Most messages are sent with the credentials of their channel's Cloud account.
+            .select_related("conversation__channel__cloud", "conversation__contact", "media")
             .get(pk=message_id)
         )
         if not is_ours():
             raise _TakenOver
-        attempts = outcomes.attempts_for(message)
-        outcomes.close_attempts_of_dead_worker(attempts)
+        previous = attempts.attempts_for(message)
+        attempts.close_attempts_of_dead_worker(previous)
         now = timezone.now()
-        step = _next_step(message, attempts, now)
+        step = _next_step(message, previous, now)
         send = None
         if isinstance(step, policy.Attempt):
-            attempt = _create_attempt(message, step, now, before=attempts)
+            attempt = _create_attempt(message, step, now, before=previous)
             provider = registry.provider_for(attempt.connection)
             send = _PendingSend(attempt, _outbound(message, attempt), provider)
             rate_limits.record_start(attempt)
-            outcomes.refresh_message_status(
-                message, [*attempts, attempt], next_attempt_at=None, decision=""
+            attempts.refresh_message_status(
+                message, [*previous, attempt], next_attempt_at=None, decision=""
             )
         elif isinstance(step, policy.Wait):
-            outcomes.refresh_message_status(
-                message, attempts, next_attempt_at=step.until, decision=step.reason
+            attempts.refresh_message_status(
+                message, previous, next_attempt_at=step.until, decision=step.reason
             )
         elif not isinstance(step, policy.Done):
-            outcomes.refresh_message_status(
-                message, attempts, next_attempt_at=None, decision=step.reason
+            attempts.refresh_message_status(
+                message, previous, next_attempt_at=None, decision=step.reason
             )
             log.info("delivery stopped", message=message_id, reason=step.reason)
     return step, send
@@ -179,11 +179,11 @@ def _record_fault(message_id: str, error: Exception) -> dt.datetime | None:
             )
         try:
             with transaction.atomic():
-                attempts = outcomes.attempts_for(message)
+                previous = attempts.attempts_for(message)
                 if until is None:
-                    outcomes.close_attempts_of_dead_worker(attempts)
-                outcomes.refresh_message_status(
-                    message, attempts, next_attempt_at=until, decision=step.reason
+                    attempts.close_attempts_of_dead_worker(previous)
+                attempts.refresh_message_status(
+                    message, previous, next_attempt_at=until, decision=step.reason
                 )
         except Exception as second_error:
             if _is_database_down(second_error):
@@ -199,17 +199,17 @@ def _store_fault_decision(message_id: str, until: dt.datetime | None, reason: st
     """Store the decision without deriving the status, which raised an error."""
     status = {}
     if until is None:
-        attempts = DeliveryAttempt.objects.filter(message__id=message_id)
+        made = DeliveryAttempt.objects.filter(message__id=message_id)
         lost = {"error_code": "worker_lost", "finished_at": timezone.now()}
-        attempts.filter(outcome=statuses.Outcome.STARTED).update(
+        made.filter(outcome=statuses.Outcome.STARTED).update(
             outcome=statuses.Outcome.UNKNOWN, **lost
         )
-        may_be_sent = attempts.filter(outcome=statuses.Outcome.UNKNOWN).exists()
+        may_be_sent = made.filter(outcome=statuses.Outcome.UNKNOWN).exists()
         status = {
             "status": statuses.Status.UNCONFIRMED if may_be_sent else statuses.Status.REJECTED
         }
     messages = Message.objects.filter(pk=message_id)
-    messages.exclude(status__in=outcomes.ACCEPTED_STATUSES).update(
+    messages.exclude(status__in=attempts.ACCEPTED_STATUSES).update(
         **status,
         decision=reason,
         next_attempt_at=until,
@@ -269,17 +269,17 @@ def _update_and_publish(queryset: QuerySet[Message], **decided: Any) -> list[Mes
     return messages
 
 
-def _next_step(message: Message, attempts: list[DeliveryAttempt], now: dt.datetime) -> policy.Step:
+def _next_step(message: Message, previous: list[DeliveryAttempt], now: dt.datetime) -> policy.Step:
     """Collect the policy's input and run it. The caller holds the lock on the message's row."""
     channel = message.conversation.channel
-    facts, attempt_facts = _facts(message), outcomes.facts(attempts)
-    rules = rules_of(channel)
-    # A message without attempts uses its primary route: there is no need to count the fallbacks.
+    facts, attempt_facts = _facts(message), attempts.facts(previous)
+    # A message without attempts uses its primary route: the fallbacks are not even loaded.
     may_fall_back = (
-        bool(attempts)
-        or rules.primary.breaker_open
+        bool(previous)
+        or circuit_breaker.is_open(channel.primary)
         or message.round_route == Message.RoundRoute.FALLBACK
     )
+    rules = rules_of(channel, with_fallbacks=may_fall_back)
     limits = rate_limits.limits_for(message, rules, now=now, may_fall_back=may_fall_back)
     step = policy.next_step(facts, attempt_facts, rules, now=now, limits=limits)
     while isinstance(step, policy.Attempt) and step.probes:
@@ -304,8 +304,13 @@ def _without_probe(rules: policy.ChannelRules, step: policy.Attempt) -> policy.C
 
 def _connection_for(channel: Channel, step: policy.Attempt) -> Connection:
     """Return the connection of a step."""
-    candidates = (channel.primary, *channel.fallback_connections)
-    return next(one for one in candidates if (one.provider, one.pk) == (step.route, step.key))
+    if step.route == channel.kind:
+        return channel.primary
+    return next(
+        one
+        for one in channel.fallback_connections
+        if (one.provider, one.pk) == (step.route, step.key)
+    )
 
 
 def _create_attempt(
@@ -367,12 +372,12 @@ def _may_send(attempt: DeliveryAttempt, is_ours: Callable[[], bool]) -> bool:
 
 def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
     return OutboundMessage(
-        reference=outcomes.reference(attempt),
+        reference=attempts.reference(attempt),
         to=message.conversation.contact.phone_number or "",
         type=message.type,
         text=message.text,
         content=message.content,
-        quote=outcomes.quote(message, attempt),
+        quote=attempts.quote(message, attempt),
         message_id=attempt.reserved_id,
         file=files.outbound_file(message, channel=attempt.connection.channel),
     )
@@ -408,7 +413,7 @@ def _facts(message: Message) -> policy.MessageFacts:
     )
 
 
-def rules_of(channel: Channel) -> policy.ChannelRules:
+def rules_of(channel: Channel, *, with_fallbacks: bool = True) -> policy.ChannelRules:
     """Return the channel settings that the policy needs."""
     now = timezone.now()
 
@@ -422,7 +427,8 @@ def rules_of(channel: Channel) -> policy.ChannelRules:
             probe_due=circuit_breaker.probe_is_due(connection, now),
         )
 
-    usable = [one for one in channel.fallback_connections if one.channel.active]
+    fallbacks = channel.fallback_connections if with_fallbacks else []
+    usable = [one for one in fallbacks if one.channel.active]
     return policy.ChannelRules(
         active=channel.active,
         primary=sender(channel.primary),

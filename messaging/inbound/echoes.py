@@ -17,7 +17,7 @@ from channels_app.providers.cloud.events import web_message_id
 from channels_app.providers.events import MessageEvent, Receipt
 from core import phone_numbers
 from messaging.content import MEDIA_TYPES
-from messaging.delivery import attempts as outcomes
+from messaging.delivery import attempts
 from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import pending_events
 from messaging.models import Conversation, DeliveryAttempt, Message
@@ -47,13 +47,13 @@ def match_attempt(channel: Channel, event: MessageEvent) -> Echo:
     without an attempt is stored until an attempt matches.
     """
     official = event.provider_message_id.startswith("wamid.")
-    own = outcomes.find(
+    own = attempts.find(
         channel_id=channel.pk, reference="", provider_message_id=event.provider_message_id
     )
     if own is not None:
         if not own.provider_message_id:
             # Matched by the id that we chose, which is the message's id.
-            outcomes.record_receipt(
+            attempts.record_receipt(
                 own, Receipt.NONE, provider_message_id=event.provider_message_id
             )
         return Echo(own, own_event=_is_own(channel, own))
@@ -62,11 +62,11 @@ def match_attempt(channel: Channel, event: MessageEvent) -> Echo:
     found = found or _by_content(channel, event, official=official)
     if not official:
         if found is not None and found.route != Route.OFFICIAL:
-            outcomes.record_receipt(found, Receipt.NONE, provider_message_id=web_id or "")
+            attempts.record_receipt(found, Receipt.NONE, provider_message_id=web_id or "")
             return Echo(found, own_event=_is_own(channel, found))
         return Echo(found)
     if found is not None:
-        outcomes.record_receipt(found, Receipt.SENT, provider_message_id=web_id or "")
+        attempts.record_receipt(found, Receipt.SENT, provider_message_id=web_id or "")
     elif web_id and _unfinished(channel, event).exists():
         pending_events.store_receipt(
             channel_id=channel.pk, provider_message_id=web_id, receipt=Receipt.SENT, error=None
@@ -107,7 +107,7 @@ def _by_web_id(
     channel: Channel, event: MessageEvent, web_id: str, *, official: bool
 ) -> DeliveryAttempt | None:
     if official:
-        return outcomes.find(channel_id=channel.pk, reference="", provider_message_id=web_id)
+        return attempts.find(channel_id=channel.pk, reference="", provider_message_id=web_id)
     sent = (
         _near(channel, event)
         .filter(connection__provider=Route.OFFICIAL)
@@ -125,18 +125,18 @@ def _by_content(channel: Channel, event: MessageEvent, *, official: bool) -> Del
     """
     unnamed = _near(channel, event).filter(provider_message_id="", message__type=event.type)
     name = event.content.get("filename")
-    same = outcomes.matching_content(event.type, event.text, name if isinstance(name, str) else "")
+    same = attempts.matching_content(event.type, event.text, name if isinstance(name, str) else "")
     if same is not None:
         unnamed = unnamed.filter(same)
     elif event.type in MEDIA_TYPES:
-        unnamed = unnamed.filter(outcomes.WITHOUT_CAPTION, outcome=Outcome.ACCEPTED)
+        unnamed = unnamed.filter(attempts.WITHOUT_CAPTION, outcome=Outcome.ACCEPTED)
     else:
         return None
     by_session = unnamed.filter(
         connection__channel=channel,
         outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN),
     ).exclude(connection__provider=Route.OFFICIAL)
-    found = by_session.order_by(*outcomes.TAKEN_FIRST).first()
+    found = by_session.order_by(*attempts.TAKEN_FIRST).first()
     if found is None and not official:
         found = unnamed.filter(connection__provider=Route.OFFICIAL, outcome=Outcome.STARTED).first()
     return found

@@ -94,7 +94,7 @@ def channels_of(source: str, source_key: str) -> Mapping[str, Channel]:
     every channel of the same app, because the app's secret signed it; a wwebjs event every channel
     of the same server; any other event only its own channel.
     """
-    authenticated = Channel.objects.filter(pk=source_key).first()
+    authenticated = Channel.objects.select_related("cloud").filter(pk=source_key).first()
     if authenticated is None:
         return {}
     if source == InboundEvent.Source.CLOUD:
@@ -112,7 +112,7 @@ def wwebjs_channels(channel: Channel) -> dict[str, Channel]:
     """
     others = (
         Channel.objects.filter(
-            fallback_routes__connection__provider=Channel.Fallback.WWEBJS,
+            fallback_routes__connection__provider=Provider.WWEBJS,
             wwebjs_api__url=channel.wwebjs_url,
         )
         .select_related("wwebjs_api")
@@ -128,13 +128,12 @@ class _ChannelsOfApp(Mapping[str, Channel]):
 
     def __init__(self, channel: Channel) -> None:
         self._secret = channel.app_secret
-        self._loaded: dict[str, Channel | None] = {}
+        self._loaded: dict[str, Channel | None] = {channel.phone_number_id: channel}
 
     def __getitem__(self, phone_number_id: str) -> Channel:
         if phone_number_id not in self._loaded:
-            named = Channel.objects.filter(
-                kind=Channel.Kind.OFFICIAL, cloud__phone_number_id=phone_number_id
-            ).first()
+            official = Channel.objects.select_related("cloud").filter(kind=Provider.OFFICIAL)
+            named = official.filter(cloud__phone_number_id=phone_number_id).first()
             same_app = phone_number_id and named is not None and named.app_secret == self._secret
             self._loaded[phone_number_id] = named if same_app else None
         if (channel := self._loaded[phone_number_id]) is None:
@@ -304,7 +303,7 @@ def _apply_pending_receipts(channel: Channel, message: Message) -> None:
     them twice has no effect, and they are deleted after some days.
     """
     receipts: list[tuple[Receipt, Failure | SendError | None]] = [
-        *pending_events.take_receipts(channel.pk, message.provider_message_id, keep=True),
+        *pending_events.receipts(channel.pk, message.provider_message_id),
         *((Receipt(receipt), None) for receipt in _receipts_of_echo(message)),
     ]
     for receipt, failure in receipts:
@@ -362,7 +361,7 @@ def _messages_by_provider_id(channel: Channel, provider_message_id: str) -> list
 
 
 def _outside_route(channel: Channel) -> str | None:
-    return None if channel.kind == Channel.Kind.OFFICIAL else channel.kind
+    return None if channel.kind == Provider.OFFICIAL else channel.kind
 
 
 def _quoted(conversation: Conversation, provider_message_id: str) -> Message | None:

@@ -17,7 +17,7 @@ from functools import cached_property
 
 from django.db import connection
 
-from channels_app.models import Channel, CloudCredentials, FallbackRoute, WwebjsCredentials
+from channels_app.models import CloudCredentials, FallbackRoute, Provider, WwebjsCredentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Keys:
     def apps(self) -> list[App]:
         """The apps whose secret may sign events, one per secret."""
         apps: dict[str, App] = {}
-        officials = CloudCredentials.objects.filter(channel__kind=Channel.Kind.OFFICIAL)
+        officials = CloudCredentials.objects.filter(channel__kind=Provider.OFFICIAL)
         for row in officials.only("app_secret", "phone_number_id").order_by("pk"):
             if secret := row.app_secret:
                 app = apps.setdefault(secret, App(secret.encode(), row.pk))
@@ -67,7 +67,7 @@ class Keys:
     def verify_tokens(self) -> dict[bytes, str]:
         """The verification tokens of active official channels, by digest."""
         of_active = CloudCredentials.objects.filter(
-            channel__kind=Channel.Kind.OFFICIAL, channel__active=True
+            channel__kind=Provider.OFFICIAL, channel__active=True
         )
         tokens = [row.verify_token for row in of_active.only("verify_token")]
         return {_digest(token): token for token in tokens if token}
@@ -76,7 +76,7 @@ class Keys:
     def sessions(self) -> dict[int, Session]:
         """The wwebjs-api sessions by channel."""
         with_fallback = set(
-            FallbackRoute.objects.filter(connection__provider=Channel.Fallback.WWEBJS)
+            FallbackRoute.objects.filter(connection__provider=Provider.WWEBJS)
             .order_by()
             .values_list("channel_id", flat=True)
         )
@@ -89,7 +89,7 @@ class Keys:
                 url=row.url,
                 api_key=row.api_key,
                 name=row.session_id,
-                may_deliver=row.channel.kind == Channel.Kind.OFFICIAL
+                may_deliver=row.channel.kind == Provider.OFFICIAL
                 and bool(row.url and row.session_id)
                 and row.pk in with_fallback,
                 is_fallback=row.pk in with_fallback,

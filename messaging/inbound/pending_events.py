@@ -74,15 +74,22 @@ def store_amendment(channel_id: int, event: Amendment) -> None:
     )
 
 
-def take_receipts(
-    channel_id: int, provider_message_id: str, *, keep: bool = False
-) -> list[tuple[Receipt, SendError | None]]:
-    """Return the receipts stored for this id, and delete them unless `keep` is set."""
-    rows = _pending(channel_id, provider_message_id, (_Kind(r.value) for r in Receipt if r.value))
-    taken = [(Receipt(row.kind), _error(row.payload)) for row in rows]
-    if not keep:
-        _delete(rows)
-    return taken
+def take(
+    channel_id: int, provider_message_id: str
+) -> tuple[list[tuple[Receipt, SendError | None]], list[Amendment]]:
+    """Return the receipts and the other events stored for this id, and delete them."""
+    rows = _pending(channel_id, provider_message_id, _Kind)
+    _delete(rows)
+    return (
+        [_receipt(row) for row in rows if row.kind not in _AMENDMENTS],
+        [_amendment(row) for row in rows if row.kind in _AMENDMENTS],
+    )
+
+
+def receipts(channel_id: int, provider_message_id: str) -> list[tuple[Receipt, SendError | None]]:
+    """Return the receipts stored for this id."""
+    kinds = (kind for kind in _Kind if kind not in _AMENDMENTS)
+    return [_receipt(row) for row in _pending(channel_id, provider_message_id, kinds)]
 
 
 def take_amendments(
@@ -90,15 +97,20 @@ def take_amendments(
 ) -> list[Amendment]:
     """Return the other events stored for this id, and delete them unless `keep` is set."""
     rows = _pending(channel_id, provider_message_id, _AMENDMENTS)
-    taken = []
-    for row in rows:
-        values = dict(row.payload)
-        if "at" in values:
-            values["at"] = _time(values["at"])
-        taken.append(_AMENDMENTS[_Kind(row.kind)]("", provider_message_id, **values))
     if not keep:
         _delete(rows)
-    return taken
+    return [_amendment(row) for row in rows]
+
+
+def _receipt(row: PendingEvent) -> tuple[Receipt, SendError | None]:
+    return Receipt(row.kind), _error(row.payload)
+
+
+def _amendment(row: PendingEvent) -> Amendment:
+    values = dict(row.payload)
+    if "at" in values:
+        values["at"] = _time(values["at"])
+    return _AMENDMENTS[_Kind(row.kind)]("", row.provider_message_id, **values)
 
 
 def stored_files(events: QuerySet[PendingEvent]) -> set[str]:

@@ -137,7 +137,7 @@ class EvolutionCore:
             if not instance.is_baileys:
                 instance.state = instance.db_status = "open"
                 continue
-            instance.dialled = False
+            instance.dialed = False
             instance.sender = instance.owner_jid if instance.paired else None
             was_connected = instance.state in ("open", "connecting")
             instance.state = "close"
@@ -191,7 +191,7 @@ class EvolutionCore:
         if spec.webhook is not None:
             self.set_webhook(instance, spec.webhook)
         if instance.is_baileys and spec.open:
-            instance.dialled = True
+            instance.dialed = True
             self._load_webhook_flag(instance)
             self._mark_open(instance)
 
@@ -341,7 +341,7 @@ class EvolutionCore:
 
     async def dial(self, instance: Instance, *, number: str | None = None) -> None:
         """Open the WhatsApp socket of a Baileys instance: show a QR, or reconnect if paired."""
-        instance.dialled = True
+        instance.dialed = True
         instance.dead = False
         instance.state = instance.db_status = "connecting"
         instance.dial_number = number
@@ -350,7 +350,7 @@ class EvolutionCore:
         instance.touch()
         self._load_webhook_flag(instance)
         await self._connection_update(instance, "connecting", 200)
-        if self.settings.stuck_dialling:
+        if self.settings.stuck_dialing:
             self._set_timer(instance, None)
         elif instance.paired:
             self._set_timer(instance, self._open_after(instance, self.settings.redial_seconds))

@@ -200,7 +200,7 @@ class EvolutionEngine(EvolutionCore):
     def _check_connected(self, instance: Instance, jid: str) -> None:
         """Raise the error of a closed socket, which differs for known numbers (§5)."""
         cached = only_digits(jid) in self.known_numbers or not jid.endswith("@s.whatsapp.net")
-        if not instance.dialled:
+        if not instance.dialed:
             if cached:
                 raise bad_request(
                     "TypeError: Cannot read properties of undefined (reading 'sendMessage')"

@@ -438,7 +438,7 @@ class EvolutionHttp:
             # Saved, but the subsequent redial fails without a socket (§6).
             if instance.integration == EVOLUTION:
                 raise ApiError(500, "Cannot read properties of null (reading 'ws')")
-            if not instance.dialled:
+            if not instance.dialed:
                 raise ApiError(500, "Cannot read properties of undefined (reading 'ws')")
             await self._engine.dial(instance)
         ordered = {name: call.body[name] for name in call.body if name in requested}
@@ -555,7 +555,7 @@ class EvolutionHttp:
             return json_answer({"status": 400, "error": "Bad Request", "message": message}, 400)
         numbers = [str(number) for number in call.body.get("numbers", [])]
         cached = all(only_digits(number) in self._engine.known_numbers for number in numbers)
-        if not cached and not instance.dialled:
+        if not cached and not instance.dialed:
             return json_answer({}, 400)
         if not cached and (instance.state != "open" or instance.dead):
             return json_answer(_BOOM_CLOSED, 400)

@@ -289,7 +289,7 @@ class EvolutionSettings:
     api_key: str = "evolution-api-key"
     version: Literal["2.3.6", "2.3.7", "2.4.0"] = "2.3.7"
     licensed: bool = True
-    """Without an activated licence 2.4 answers every route except `/` with 503 (§8)."""
+    """Without an activated license 2.4 answers every route except `/` with 503 (§8)."""
     server_url: str = "http://127.0.0.1:8080"
     timezone: str = "UTC"
     expose_token: bool = True
@@ -323,8 +323,8 @@ class EvolutionSettings:
     auto_scan_seconds: float = 0.0
     """A phone scans each QR automatically after this time, for demos; 0 = never."""
     redial_seconds: float = 0.3
-    stuck_dialling: bool = False
-    """Instances dialled from now on stay `connecting`: they show no code and never open."""
+    stuck_dialing: bool = False
+    """Instances dialed from now on stay `connecting`: they show no code and never open."""
     late_owner: bool = False
     """The row of an instance that opens gets its number only after this is disabled again."""
     delete_seconds: float = 0.3
@@ -487,7 +487,7 @@ class Instance:
     disconnection_at: datetime | None = None
     webhook: WebhookRow | None = None
     websocket: WebsocketRow | None = None
-    dialled: bool = False
+    dialed: bool = False
     paired: bool = False
     dead: bool = False
     """The state is open but the socket is gone: sends fail (§4, issues 1398 and 2403)."""

@@ -472,7 +472,7 @@ class WwebjsSimulator(Simulator):
         if waits:
             await asyncio.sleep(self.settings.send_seconds)
             page.set_ack(message, scenario.ack)
-        # Serialised before later acks change the message.
+        # Serialized before later acks change the message.
         answer = json.dumps({"success": True, "message": message}, ensure_ascii=False)
         self._deliver(session, message, entry, scenario)
 
@@ -653,7 +653,7 @@ class WwebjsSimulator(Simulator):
         return _answer({"success": True, **({"data": found} if found is not None else {})})
 
     def _find_message(self, session_id: str, serialized: Any) -> JsonObject | None:
-        """Return the session's message with exactly this serialised id."""
+        """Return the session's message with exactly this serialized id."""
         for messages in self._chats.get(session_id, {}).values():
             for message in messages:
                 key = message["id"]

@@ -1,6 +1,6 @@
 """Messages as WhatsApp Web and whatsapp-web.js 1.34.7 show them.
 
-Shapes: ``tests/fixtures/wwebjs/314_send_ok.txt`` and its neighbours 320-348.
+Shapes: ``tests/fixtures/wwebjs/314_send_ok.txt`` and its neighbors 320-348.
 """
 
 from __future__ import annotations

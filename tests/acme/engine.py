@@ -7,7 +7,13 @@ import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from channels_app.providers.base import Capabilities, Engine, EventSource, NumberCache
+from channels_app.providers.base import (
+    Capabilities,
+    ChannelKind,
+    Engine,
+    EventSource,
+    NumberCache,
+)
 from channels_app.providers.events import EditEvent, MessageEvent, ReceiptEvent, RevokeEvent
 from tests.acme import events
 from tests.acme.client import TYPES, AcmeProvider
@@ -56,4 +62,5 @@ ACME = Engine(
         authenticate=_authenticate,
     ),
     reserve_id=_reserve_id,
+    channel=ChannelKind("Acme line", "A line at Acme. It can serve as a fallback."),
 )

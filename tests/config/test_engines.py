@@ -152,7 +152,7 @@ def test_a_missing_extra_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyP
         Engines(tmp_path)
 
 
-def test_an_interrupted_initialisation_is_restarted(tmp_path: Path) -> None:
+def test_an_interrupted_initialization_is_restarted(tmp_path: Path) -> None:
     engines = Engines(tmp_path, durable=False)
     engines.set_up()
     partial = tmp_path / "postgres.new"
@@ -164,7 +164,7 @@ def test_an_interrupted_initialisation_is_restarted(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "postgres")
 
 
-def test_a_failed_initialisation_is_reported_in_one_line(
+def test_a_failed_initialization_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engines = Engines(tmp_path)
@@ -175,7 +175,7 @@ def test_a_failed_initialisation_is_reported_in_one_line(
     program.chmod(0o755)
     with pytest.raises(EngineError) as caught:
         engines.create_database()
-    assert str(caught.value) == "PostgreSQL could not be initialised: no space orphan"
+    assert str(caught.value) == "PostgreSQL could not be initialized: no space orphan"
 
 
 def test_an_engine_that_outlived_its_owner_is_stopped(tmp_path: Path) -> None:

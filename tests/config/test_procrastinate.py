@@ -72,7 +72,7 @@ def test_a_job_is_todo_then_doing_and_each_retry_counts() -> None:
         [job] = cursor.fetchone()
         cursor.execute("SELECT procrastinate_retry_job_v2(%s, NULL, NULL, NULL, NULL)", [job])
         cursor.execute("SELECT status, attempts FROM procrastinate_jobs WHERE id = %s", [job])
-        # A worker that seemed dead recognises its own job by these values.
+        # A worker that seemed dead recognizes its own job by these values.
         assert cursor.fetchone() == ("todo", 1)
 
 

@@ -1,4 +1,4 @@
-"""Every server address is normalised, whatever its source."""
+"""Every server address is normalized, whatever its source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from channels_app.models import Channel
 from channels_app.models.credentials import SETTINGS
-from core.http_addresses import normalise
+from core.http_addresses import normalize
 from core.validators import validate_http_address
 from tests.factories import change_channel, update_connection
 
@@ -52,8 +52,8 @@ from tests.factories import change_channel, update_connection
         ("", ""),
     ],
 )
-def test_an_address_is_normalised(typed: str, stored: str) -> None:
-    assert normalise(typed) == stored
+def test_an_address_is_normalized(typed: str, stored: str) -> None:
+    assert normalize(typed) == stored
 
 
 PIECES = st.sampled_from(
@@ -63,8 +63,8 @@ PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.text(), st.lists(PIECES).map("".join)))
-def test_normalising_twice_changes_nothing(text: str) -> None:
-    assert normalise(normalise(text)) == normalise(text)
+def test_normalizing_twice_changes_nothing(text: str) -> None:
+    assert normalize(normalize(text)) == normalize(text)
 
 
 @given(st.lists(PIECES).map(lambda parts: "http://h/" + "".join(parts)))
@@ -73,7 +73,7 @@ def test_a_valid_address_stays_valid(text: str) -> None:
         validate_http_address(text)
     except ValidationError:
         return
-    validate_http_address(normalise(text))
+    validate_http_address(normalize(text))
 
 
 NAMES = ("graph_url", "wwebjs_url", "evolution_url")
@@ -81,7 +81,7 @@ NAMES = ("graph_url", "wwebjs_url", "evolution_url")
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", NAMES)
-def test_every_write_normalises_an_address(make_channel: Callable[..., Channel], name: str) -> None:
+def test_every_write_normalizes_an_address(make_channel: Callable[..., Channel], name: str) -> None:
     typed, stored = "HTTP://Host:80//Wa/", "http://host/Wa"
     channel = make_channel(**{name: typed})
     assert getattr(channel, name) == stored

@@ -25,7 +25,7 @@ from core import phone_numbers
         ("31 8765-4321", "+553187654321"),
     ],
 )
-def test_a_number_is_normalised(written: str, number: str) -> None:
+def test_a_number_is_normalized(written: str, number: str) -> None:
     assert phone_numbers.normalize(written) == number
 
 

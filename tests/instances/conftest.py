@@ -70,14 +70,13 @@ def evolution(evolution_settings: dict[str, Any]) -> Iterator[Evolution]:
 
 @pytest.fixture
 def channel(evolution: Evolution, web: str, settings: Any, tmp_path: Any) -> Channel:
-    from channels_app.models import Channel
     from tests.factories import create_channel
 
     settings.PUBLIC_URL = web
     settings.MEDIA_ROOT = tmp_path
     return create_channel(
         name="Oficina",
-        kind=Channel.Kind.BAILEYS,
+        kind="baileys",
         evolution_url=evolution.url,
         evolution_api_key=KEY,
         instance_name=NAME,

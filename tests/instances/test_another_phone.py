@@ -71,7 +71,7 @@ def test_an_unknown_phone_is_an_incident_and_sends_nothing_until_confirmed(
     stored = monitor.stored_state(ready.connection)
     assert f"+{STRANGER}" in stored.detail
     assert stored.unconfirmed_number == STRANGER
-    assert STRANGER in readiness.baileys_problem(ready.channel)
+    assert STRANGER in readiness.channel_problem(ready.channel)
     # The channel keeps its number.
     assert ready.channel.phone_number == f"+{OWN}"
     Channel.objects.update(official_retries=0)

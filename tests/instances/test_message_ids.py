@@ -38,19 +38,19 @@ def send(channel: Channel, evolution: Evolution, *scenarios: str, text: str = "O
     return message
 
 
-def attempts(message: Message) -> list[DeliveryAttempt]:
+def stored_attempts(message: Message) -> list[DeliveryAttempt]:
     return list(message.attempts.order_by("number"))
 
 
 def test_message_ids_are_trusted_only_if_the_answer_contains_ours(
     quick: Channel, evolution: Evolution
 ) -> None:
-    [attempt] = attempts(send(quick, evolution, "ok"))
+    [attempt] = stored_attempts(send(quick, evolution, "ok"))
     assert attempt.provider_message_id == attempt.reserved_id != ""
     assert Connection.objects.get().takes_message_ids
     # An older server ignores the id.
     evolution.control("settings", version="2.3.7")
-    [attempt] = attempts(send(quick, evolution, "ok"))
+    [attempt] = stored_attempts(send(quick, evolution, "ok"))
     assert attempt.provider_message_id not in ("", attempt.reserved_id)
     assert not Connection.objects.get().takes_message_ids
 
@@ -61,7 +61,7 @@ def test_an_unknown_outcome_is_retried_with_the_same_id_and_arrives_once(
 ) -> None:
     send(quick, evolution, "ok", text="proves it")
     message = send(quick, evolution, scenario, "ok")
-    first, second = attempts(message)
+    first, second = stored_attempts(message)
     assert (first.outcome, second.outcome, second.rule) == ("unknown", "accepted", "repeat")
     assert first.reserved_id == second.reserved_id == second.provider_message_id
     delivered = [
@@ -76,14 +76,14 @@ def test_without_trusted_ids_an_unknown_outcome_is_held_for_staff(
     quick: Channel, evolution: Evolution
 ) -> None:
     message = send(quick, evolution, "hang_delivered", "ok")
-    [attempt] = attempts(message)
+    [attempt] = stored_attempts(message)
     assert (attempt.outcome, message.decision) == ("unknown", "held")
 
 
 def test_repeated_unknown_outcomes_are_held_too(quick: Channel, evolution: Evolution) -> None:
     send(quick, evolution, "ok")
     message = send(quick, evolution, *["hang_lost"] * 5, text="never")
-    assert [a.outcome for a in attempts(message)] == ["unknown"] * 3
+    assert [a.outcome for a in stored_attempts(message)] == ["unknown"] * 3
     assert message.decision == "held"
 
 
@@ -99,7 +99,7 @@ def test_an_ack_identifies_a_send_without_an_answer(
         return message.status in ("delivered", "read")
 
     wait_until(confirmed)
-    [attempt] = attempts(message)
+    [attempt] = stored_attempts(message)
     assert (attempt.outcome, attempt.provider_message_id) == ("accepted", attempt.reserved_id)
 
 
@@ -114,6 +114,6 @@ def test_a_lookup_uses_the_id_and_needs_no_text(quick: Channel, evolution: Evolu
         return message.status == "sent"
 
     wait_until(confirmed)
-    [attempt] = attempts(message)
+    [attempt] = stored_attempts(message)
     assert attempt.provider_message_id == attempt.reserved_id
     assert attempt.started_at < timezone.now()

@@ -151,7 +151,7 @@ def fleet(session: WhatsAppSession) -> Callable[[str], None]:
 
     def make(url: str) -> None:
         channels = Channel.objects.bulk_create(
-            Channel(name=f"Loja {n}", kind=Channel.Kind.BAILEYS) for n in range(200)
+            Channel(name=f"Loja {n}", kind="baileys") for n in range(200)
         )
         for n, channel in enumerate(channels):
             EvolutionCredentials.objects.create(

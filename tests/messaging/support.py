@@ -63,13 +63,13 @@ def deliver_to_the_end(message: Message, clock: time_machine.TimeMachineFixture)
     return waits
 
 
-def attempts(message: Message) -> list[DeliveryAttempt]:
+def stored_attempts(message: Message) -> list[DeliveryAttempt]:
     return list(message.attempts.order_by("number"))
 
 
 def trail(message: Message) -> list[tuple[str, str, str]]:
     """Return route, outcome and error code of each attempt."""
-    return [(a.route, a.outcome, a.error_code) for a in attempts(message)]
+    return [(a.route, a.outcome, a.error_code) for a in stored_attempts(message)]
 
 
 def attempt_of(

@@ -117,7 +117,7 @@ def test_values_that_postgresql_cannot_store_are_replaced(value: Any, stored: An
 
 @settings(max_examples=40)
 @given(JSON)
-def test_sanitised_values_are_storable(value: Any) -> None:
+def test_sanitized_values_are_storable(value: Any) -> None:
     assert is_storable(storable(value))
 
 

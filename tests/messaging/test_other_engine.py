@@ -76,7 +76,7 @@ def other(acme: Server, make_channel: Any) -> Channel:
 @pytest.fixture
 def channel(channel: Channel, other: Channel, graph: Provider) -> Channel:
     """An official channel whose fallback is that one."""
-    return change_channel(channel, graph_url=graph.url, fallback="baileys", fallback_channel=other)
+    return change_channel(channel, graph_url=graph.url, fallback="acme", fallback_channel=other)
 
 
 def test_a_rejected_message_goes_out_through_it_and_its_receipts_count(
@@ -202,4 +202,28 @@ def test_pages_and_rest_show_it(
     client.force_login(staff)
     page = client.get(f"/conversations/{message.conversation_id}/").content.decode()
     assert "Acme" in page
-    assert client.get("/").status_code == client.get("/channels/").status_code == 200
+    english = {"headers": {"accept-language": "en"}}
+    assert "Fallback: Acme, through “Acme”" in client.get("/", **english).content.decode()
+    assert "Acme line" in client.get("/channels/").content.decode()
+    body = api.get(f"/api/channels/{channel.pk}/").json()
+    assert body["fallbacks"] == [{"kind": "acme", "channel": channel.fallback_channel.pk}]
+
+
+def test_a_channel_of_its_kind_is_created_and_becomes_a_fallback(
+    channel: Channel, acme: Server, client: Client, api: Any, staff: Any, plain_static: None
+) -> None:
+    client.force_login(staff)
+    kinds = client.get("/channels/new/?kind=acme").content.decode()
+    assert "A line at Acme. It can serve as a fallback." in kinds
+    data = {"name": "Second", "active": "on", "request_timeout_seconds": "15"}
+    client.post("/channels/new/?kind=acme", data)
+    second = Channel.objects.get(name="Second")
+    assert (second.kind, second.get_kind_display()) == ("acme", "Acme line")
+
+    assert "Acme: Second" in client.get(f"/channels/{channel.pk}/").content.decode()
+    ranked = [{"kind": "acme", "channel": second.pk}, {"kind": "baileys", "channel": second.pk}]
+    url = f"/api/channels/{channel.pk}/"
+    refused = api.patch(url, {"fallbacks": ranked}, format="json")
+    assert refused.json() == {"fallbacks": ["Choose an active Baileys channel."]}
+    accepted = api.patch(url, {"fallbacks": ranked[:1]}, format="json")
+    assert (accepted.status_code, accepted.json()["fallback"]) == (200, "acme")

@@ -30,7 +30,6 @@ from messaging.models import DeliveryAttempt, InboundEvent, Message, PendingEven
 from tests.messaging.support import (
     accept,
     attempt_of,
-    attempts,
     customer,
     defer_task,
     envelope,
@@ -40,6 +39,7 @@ from tests.messaging.support import (
     run_jobs,
     running_worker,
     status,
+    stored_attempts,
     wait_until,
 )
 
@@ -205,9 +205,9 @@ def test_a_worker_is_notified_when_a_conversation_s_next_message_is_due(
     first, second = accept(wired), accept(wired)
     with running_worker(poll_seconds=NEVER):
         wait_until(lambda: Message.objects.filter(status="sent").count() == 2)
-    done = attempts(first)[0].finished_at
+    done = stored_attempts(first)[0].finished_at
     assert done is not None
-    assert attempts(second)[0].started_at >= done
+    assert stored_attempts(second)[0].started_at >= done
 
 
 @with_worker
@@ -346,7 +346,7 @@ def test_a_message_that_always_fails_is_held_and_blocks_no_other(
 
     assert tries == ["", *["waiting_internal_error"] * (policy.MAX_FAULTS - 1)]
     assert (first.status, first.decision) == ("rejected", "internal_error")
-    assert (first.next_attempt_at, attempts(first)) == (None, [])
+    assert (first.next_attempt_at, stored_attempts(first)) == (None, [])
     assert second.status == "sent"
     assert jobs() == []
     incident = Incident.objects.get()
@@ -375,15 +375,15 @@ def test_a_possibly_sent_message_is_held_after_an_internal_error(
             raise ZeroDivisionError("a bug of ours")
         real(*args, **kwargs)
 
-    real = runner.outcomes.refresh_message_status
-    monkeypatch.setattr(runner.outcomes, "refresh_message_status", broken)
+    real = runner.attempts.refresh_message_status
+    monkeypatch.setattr(runner.attempts, "refresh_message_status", broken)
     for _ in range(20):
         run_jobs()
         make_due()
     message.refresh_from_db()
 
     assert (message.status, message.decision) == ("unconfirmed", "internal_error")
-    assert [attempt.outcome for attempt in attempts(message)] == ["unknown"]
+    assert [attempt.outcome for attempt in stored_attempts(message)] == ["unknown"]
     assert len(graph.sends()) == 1
     assert jobs() == []
 
@@ -525,7 +525,7 @@ def test_a_dead_worker_s_delivery_resumes_with_an_unknown_outcome(
     run_jobs("delivery")
     message.refresh_from_db()
     assert (message.status, message.decision) == ("unconfirmed", "waiting_confirmation")
-    assert [attempt.error_code for attempt in attempts(message)] == ["worker_lost"]
+    assert [attempt.error_code for attempt in stored_attempts(message)] == ["worker_lost"]
     assert graph.sends() == []
 
 
@@ -570,7 +570,7 @@ def test_a_worker_considered_dead_starts_no_send(
     assert getattr(result, "code", "") == "taken_over"
     assert (graph.sends(), wwebjs.sends()) == ([], [])
     assert runner.deliver(str(message.pk), lambda: first[0]) is None
-    assert len(attempts(message)) == 1
+    assert len(stored_attempts(message)) == 1
 
 
 # -- the sweep -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The status icon of a message, with a text for users who cannot see it or its colour."""
+"""The status icon of a message, with a text for users who cannot see it or its color."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_a_connection_test(writer: None, read: Read, channel: Channel) -> None:
 def test_a_problem_of_a_baileys_fallback(
     writer: None, read: Read, channel: Channel, baileys: Channel
 ) -> None:
-    channel.fallback, channel.fallback_channel = Channel.Fallback.BAILEYS, baileys
+    channel.fallback, channel.fallback_channel = "baileys", baileys
     save_channel(channel)
     engine.probe(session_of(baileys).pk)
 

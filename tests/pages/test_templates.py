@@ -22,7 +22,7 @@ TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 SCRIPTS = ROOT / "static" / "js"
 
 
-def test_every_text_is_translated_and_the_compiled_catalogue_is_current() -> None:
+def test_every_text_is_translated_and_the_compiled_catalog_is_current() -> None:
     done = subprocess.run(
         [sys.executable, "scripts/messages.py", "check"], cwd=ROOT, capture_output=True, text=True
     )

@@ -92,7 +92,7 @@ def test_every_page_is_readable_in_every_size_and_color_scheme(
     page.context.add_cookies([cookie])  # type: ignore[list-item]
     faults: list[str] = []
     views = [(360, "light"), (1280, "dark")]
-    if language == "pt-br":  # the language changes the texts, not the colours
+    if language == "pt-br":  # the language changes the texts, not the colors
         views += [(360, "dark"), (1280, "light")]
 
     def look(path: str) -> None:

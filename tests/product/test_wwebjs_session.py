@@ -137,7 +137,7 @@ def test_staff_disconnect_connect_scan_and_the_fallback_works(
     other.goto("/channels/")
     expect_state(page, "ready")
 
-    # Disconnecting asks for confirmation; cancelling changes nothing.
+    # Disconnecting asks for confirmation; canceling changes nothing.
     button(page, "Desconectar wwebjs").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_text("O celular será desvinculado")).to_be_visible()

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.providers.base import Capabilities, Engine, EventSource, NumberCache
+from channels_app.providers.base import (
+    Capabilities,
+    ChannelKind,
+    Engine,
+    EventSource,
+    NumberCache,
+    Setting,
+)
 from channels_app.providers.cloud import events
 from channels_app.providers.cloud.client import OBJECT_TYPES, CloudProvider
 from channels_app.providers.events import MessageEvent, ReceiptEvent
@@ -49,4 +56,38 @@ CLOUD = Engine(
         # Its webhook has one URL for all channels and is signed: `inbound.authentication`.
         file_reference=_file_reference,
     ),
+    settings=(
+        Setting("graph_url", "graph_url", required=True, label=_("Graph API URL")),
+        Setting("graph_version", "graph_version", required=True, label=_("Graph API version")),
+        Setting(
+            "phone_number_id",
+            "phone_number_id",
+            required=True,
+            label=_("Phone number ID"),
+            help=_("In the Meta app, under WhatsApp, API setup."),
+        ),
+        Setting(
+            "business_account_id", "business_account_id", label=_("WhatsApp Business account ID")
+        ),
+        Setting(
+            "access_token",
+            "access_token",
+            required=True,
+            label=_("Access token"),
+            help=_("For a system user with whatsapp_business_messaging."),
+        ),
+        Setting(
+            "app_secret",
+            "app_secret",
+            label=_("App secret"),
+            help=_("Verifies that webhooks come from Meta. Without it, none are accepted."),
+        ),
+        Setting(
+            "verify_token",
+            "verify_token",
+            label=_("Webhook verification token"),
+            help=_("Any text of your choice; enter the same one at Meta."),
+        ),
+    ),
+    channel=ChannelKind(_("Official (Cloud API)"), _("Meta's own API. It can have a fallback.")),
 )

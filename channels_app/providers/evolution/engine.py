@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.providers import redaction
-from channels_app.providers.base import Capabilities, Engine, EventSource, NumberCache
+from channels_app.providers.base import (
+    Capabilities,
+    ChannelKind,
+    Engine,
+    EventSource,
+    NumberCache,
+    Setting,
+)
 from channels_app.providers.events import (
     CallEvent,
     ConnectionEvent,
@@ -94,4 +101,31 @@ EVOLUTION = Engine(
         file_reference=_file_reference,
     ),
     reserve_id=reserve_id,
+    settings=(
+        Setting("evolution_url", "url", required=True, label=_("Evolution API URL")),
+        Setting(
+            "evolution_api_key",
+            "api_key",
+            required=True,
+            label=_("Evolution API key"),
+            help=_(
+                "The server's own key (AUTHENTICATION_API_KEY) can create instances. An "
+                "instance's key can only use that instance."
+            ),
+        ),
+        Setting(
+            "instance_name",
+            "instance_name",
+            required=True,
+            label=_("Instance name"),
+            help=_(
+                "The name of an existing instance, or a new name: the instance is created when "
+                "you connect."
+            ),
+        ),
+    ),
+    channel=ChannelKind(
+        _("Baileys (Evolution API)"),
+        _("A phone connected by QR code. It can serve as a fallback."),
+    ),
 )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CALL_SECONDS = 8.0
 DOWNLOAD_SECONDS = 120.0
-# A page of messages may contain thumbnails, serialised as an object with a key per byte (§3).
+# A page of messages may contain thumbnails, serialized as an object with a key per byte (§3).
 MAX_PAGE_BYTES = 64 * 1024 * 1024
 # The beginning of an answer that is too large, up to the content of its first message.
 BEGINNING_BYTES = 16 * 1024
@@ -257,10 +257,10 @@ class EvolutionInstance:
         if answer.status == 404 and text.endswith(("does not exist", "not found")):
             # An unknown route is a 404 of the same shape (§0).
             code = "instance_missing"
-        licence = isinstance(parsed, dict) and parsed.get("code") == "LICENSE_REQUIRED"
+        is_unlicensed = isinstance(parsed, dict) and parsed.get("code") == "LICENSE_REQUIRED"
         raise EvolutionFailed(
             code,
-            reason="license_required" if licence else "",
+            reason="license_required" if is_unlicensed else "",
             error_text=text,
             status=answer.status,
         )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.providers import redaction
-from channels_app.providers.base import Capabilities, Engine, EventSource, NumberCache
+from channels_app.providers.base import Capabilities, Engine, EventSource, NumberCache, Setting
 from channels_app.providers.events import MediaEvent, MessageEvent, ReceiptEvent, SessionEvent
 from channels_app.providers.wwebjs import events
 from channels_app.providers.wwebjs.client import FILE_TYPES, WwebjsProvider
@@ -27,6 +28,11 @@ def _create(connection: Connection, numbers: NumberCache) -> WwebjsProvider:
 
 def _channel_key(channel: Channel) -> str:
     return str(channel.wwebjs_session_id)
+
+
+def default_session(channel: Channel) -> str:
+    """Return the name of the channel's session if none was entered."""
+    return f"alterna-{channel.phone_number_id or slugify(channel.name)}"[:64]
 
 
 def _dedupe_key(payload: Any) -> str:
@@ -55,5 +61,25 @@ WWEBJS = Engine(
         redact=redaction.from_wwebjs,
         file_path=("data", "messageMedia", "data"),
         # A server posts the callbacks of all its sessions to one URL: `inbound.authentication`.
+    ),
+    settings=(
+        Setting(
+            "wwebjs_url",
+            "url",
+            required=True,
+            help=_("On the same server: http://127.0.0.1:port. Otherwise: http://ip:port."),
+        ),
+        Setting(
+            "wwebjs_api_key",
+            "api_key",
+            required=True,
+            help=_("The key that the API was started with."),
+        ),
+        Setting(
+            "wwebjs_session_id",
+            "session_id",
+            help=_("If empty, Alterna chooses one."),
+            default=default_session,
+        ),
     ),
 )

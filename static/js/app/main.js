@@ -1,4 +1,4 @@
-// Behaviour shared by all pages. Each module attaches its own listeners.
+// Behavior shared by all pages. Each module attaches its own listeners.
 
 import "./requests.js";
 import "./toasts.js";

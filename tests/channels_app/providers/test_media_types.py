@@ -122,12 +122,12 @@ def test_a_file_is_sent_as_the_best_type(mime_type: str, size: int, type_: str |
         ("boleto", "application/pdf", "boleto.pdf"),
     ],
 )
-def test_a_file_name_is_sanitised(name: object, mime_type: str, safe: str) -> None:
+def test_a_file_name_is_sanitized(name: object, mime_type: str, safe: str) -> None:
     assert safe_filename(name, mime_type) == safe
 
 
 @given(st.text())
-def test_every_sanitised_name_can_be_stored(name: str) -> None:
+def test_every_sanitized_name_can_be_stored(name: str) -> None:
     made = safe_filename(name, "image/png")
     assert 0 < len(made) <= 150
     assert made.isprintable()

@@ -10,11 +10,10 @@ import pytest
 import requests
 from django.db import connection
 
-from channels_app import signals
-from channels_app.connections import monitor, rounds, wwebjs_commands
+from channels_app.connections import monitor, rounds, session_engines, wwebjs_commands
 from channels_app.connections.registry import unguarded
 from channels_app.connections.session_engines import SessionRefused
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel
 from channels_app.providers.base import OutboundMessage, SendError
 from channels_app.providers.wwebjs import session as wwebjs_sessions
 from channels_app.providers.wwebjs.session import WwebjsSessions
@@ -60,9 +59,8 @@ def test_an_unresponsive_page_is_replaced_before_the_second_attempt_of_a_message
     with pytest.raises(SendError) as raised:
         ready.request_timeout_seconds = 1
         unguarded(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
-    refusal = {"connection": ready.wwebjs, "code": raised.value.code}
     with django_capture_on_commit_callbacks(execute=True):
-        signals.send_rejected.send(sender=Connection, **refusal)
+        session_engines.send_failed(ready.wwebjs, raised.value.code)
     # The send triggers a poll, and the first slow response triggers another one at once.
     assert jobs("probe_session") == [{"channel_id": ready.pk}]
     wwebjs_commands.probe(ready.pk)

@@ -14,9 +14,8 @@ from django.utils import timezone, translation
 from rest_framework.test import APIClient
 from time_machine import TimeMachineFixture
 
-from channels_app import signals
 from channels_app.channels import save_channel
-from channels_app.connections import monitor, records, remote_sessions, rounds
+from channels_app.connections import monitor, records, remote_sessions, rounds, session_engines
 from channels_app.connections.session_engines import SessionRefused, SessionState, engine_for
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Connection, EvolutionCredentials, Incident
@@ -304,7 +303,7 @@ def test_restarts_are_counted_until_the_instance_has_stayed_open(
 def test_a_connection_attempt_without_a_code_is_an_incident_and_is_restarted(
     new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
-    evolution.control("settings", stuck_dialling=True)
+    evolution.control("settings", stuck_dialing=True)
     assert state_and_code(monitor.connect(new.connection)) == ("starting", "dialling")
     assert incident(new) is None
     later(121)
@@ -319,7 +318,7 @@ def test_a_connection_attempt_without_a_code_is_an_incident_and_is_restarted(
         assert stored_state(new).code == "dialling_long"
         assert new.connection.recovery_attempts == tries
     # A user always can; once it displays a code, the incident is over.
-    evolution.control("settings", stuck_dialling=False)
+    evolution.control("settings", stuck_dialing=False)
     lifecycle.reconnect(new.connection)
     becomes(new, "waiting_for_scan")
     opened.refresh_from_db()
@@ -329,7 +328,7 @@ def test_a_connection_attempt_without_a_code_is_an_incident_and_is_restarted(
 def test_an_instance_that_was_never_linked_and_is_closed_again_is_no_incident(
     new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
-    evolution.control("settings", stuck_dialling=True)
+    evolution.control("settings", stuck_dialing=True)
     monitor.connect(new.connection)
     later(121)
     assert probe(new).code == "dialling_long"
@@ -352,13 +351,13 @@ def test_a_code_that_is_not_renewed_expires(
     becomes(new, "waiting_for_scan")
 
 
-def test_a_server_without_a_licence_is_an_incident(
+def test_a_server_without_a_license_is_an_incident(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", version="2.4.0", licensed=False)
     state = probe(ready)
     assert state_and_code(state) == ("error", "license_required")
-    assert "licence" in state.detail
+    assert "license" in state.detail
     opened = incident(ready)
     assert opened is not None
     assert opened.reason == "license_required"
@@ -392,9 +391,7 @@ def test_a_send_over_a_dead_connection_restarts_it(
     evolution.control("drop", instance=NAME, zombie=True)
     assert probe(ready).state == "ready"  # the server has not noticed
 
-    signals.send_rejected.send(
-        sender=Connection, connection=ready.connection, code="instance_not_connected"
-    )
+    session_engines.send_failed(ready.connection, "instance_not_connected")
 
     assert state_and_code(probe(ready)) == ("error", "dead_socket")
     opened = incident(ready)

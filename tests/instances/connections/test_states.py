@@ -29,19 +29,19 @@ def ago(seconds: float) -> dt.datetime:
         (Observation(connection="connecting"), Known(shown=True), State.QR, "waiting_for_scan"),
         (
             Observation(connection="connecting"),
-            Known(dialling_since=ago(119)),
+            Known(dialing_since=ago(119)),
             State.STARTING,
             "dialling",
         ),
         (
             Observation(connection="connecting"),
-            Known(dialling_since=ago(120)),
+            Known(dialing_since=ago(120)),
             State.ERROR,
             "dialling_long",
         ),
         (
             Observation(connection="connecting", qr="2@x"),
-            Known(dialling_since=ago(900)),
+            Known(dialing_since=ago(900)),
             State.QR,
             "waiting_for_scan",
         ),

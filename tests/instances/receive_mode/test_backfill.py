@@ -386,7 +386,7 @@ def test_a_message_that_is_too_large_to_be_fetched_is_a_stub_that_can_be_replaye
     assert sorted(stubs.values_list("error", flat=True)) == sorted(
         [f"too_large: {video}", f"too_large: {text}"]
     )
-    # It is known now, and hides none of its neighbours from the next check.
+    # It is known now, and hides none of its neighbors from the next check.
     check_newest(by_webhook)
     assert by_webhook.gap_since is None
     evolution.writes("nunca emitida", emit=False)

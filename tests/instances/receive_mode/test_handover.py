@@ -405,7 +405,7 @@ def test_joining_enqueues_the_end_of_a_pending_handover(
     wait_until(is_enqueued, "a job to resume")
 
 
-def test_a_pending_handover_can_be_cancelled(
+def test_a_pending_handover_can_be_canceled(
     api: APIClient,
     pending: WhatsAppSession,
     evolution: Evolution,

@@ -15,28 +15,26 @@ from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 from structlog.testing import capture_logs
 
-from channels_app import signals
-from channels_app.connections import circuit_breaker
+from channels_app.connections import circuit_breaker, session_engines
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Connection
 from channels_app.providers import error_codes
 from channels_app.providers.base import Accepted, Rejected, Transient
 from channels_app.providers.events import Receipt
 from messaging import tasks
-from messaging.delivery import attempts as outcomes
-from messaging.delivery import channel_feedback, rate_limits, sweeper
+from messaging.delivery import attempts, channel_feedback, rate_limits, sweeper
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import Conversation, DeliveryAttempt, Message
 from tests.factories import change_channel, update_connection
 from tests.messaging.support import (
     accept,
     attempt_of,
-    attempts,
     customer,
     deliver,
     post,
     read_events,
     status,
+    stored_attempts,
     trail,
 )
 
@@ -79,18 +77,21 @@ def test_an_unknown_code_follows_the_status_that_came_with_it(wired: Channel) ->
 @pytest.mark.parametrize(
     "code", ["session_closed", "session_not_ready", "lookup_failed", "timeout"]
 )
-def test_a_send_over_a_dead_session_requests_a_check_of_it(wired: Channel, code: str) -> None:
+def test_a_send_over_a_dead_session_requests_a_check_of_it(
+    wired: Channel,
+    code: str,
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
     reported: list[tuple[str, str]] = []
 
-    def record(connection: Connection, code: str, **_: Any) -> None:
+    def record(connection: Connection, code: str) -> None:
         reported.append((connection.provider, code))
 
-    signals.send_rejected.connect(record)
-    try:
-        attempt = attempt_of(accept(wired), outcome=Outcome.UNKNOWN, route=Route.WWEBJS)
+    monkeypatch.setattr(session_engines.engine_for("wwebjs"), "send_failed", record)
+    attempt = attempt_of(accept(wired), outcome=Outcome.UNKNOWN, route=Route.WWEBJS)
+    with django_capture_on_commit_callbacks(execute=True):
         channel_feedback.note(attempt, Transient(code, "the session does not respond"))
-    finally:
-        signals.send_rejected.disconnect(record)
     assert reported == [("wwebjs", code)]
 
 
@@ -112,7 +113,7 @@ def test_a_config_error_opens_the_breaker_and_later_messages_skip_the_official_a
     for _ in range(3):
         message = sent(broken)
         assert trail(message) == [("wwebjs", "accepted", "")]
-        assert (message.icon, attempts(message)[0].rule) == ("globe", "breaker_open")
+        assert (message.icon, stored_attempts(message)[0].rule) == ("globe", "breaker_open")
 
     assert len(graph.sends()) == 1
     assert (broken.primary.breaker_code, broken.primary.health) == ("190", "failing")
@@ -133,7 +134,7 @@ def test_probes_run_one_at_a_time_with_growing_intervals(
         before = len(graph.sends())
         probe, other = sent(broken), sent(broken)
         assert trail(probe) == EXPIRED
-        assert attempts(probe)[0].rule == "probe"
+        assert stored_attempts(probe)[0].rule == "probe"
         assert trail(other) == [("wwebjs", "accepted", "")]
         assert len(graph.sends()) == before + 1
         broken.refresh_from_db()
@@ -154,7 +155,7 @@ def test_an_accepted_probe_closes_the_breaker(
     assert (broken.primary.breaker_opened_at, broken.primary.breaker_code) == (None, "")
     assert broken.primary.health == "ok"
     assert incident_list(broken) == []
-    assert attempts(sent(broken))[0].rule == "first"
+    assert stored_attempts(sent(broken))[0].rule == "first"
 
 
 def test_only_one_message_claims_a_probe(broken: Channel) -> None:
@@ -177,7 +178,7 @@ def test_saving_the_channel_makes_the_next_message_a_probe(
     graph.plays("ok", forever=True)
     broken.access_token = "EAAnew"
     change_channel(broken, access_token="EAAtest-token")
-    assert attempts(sent(broken))[0].rule == "probe"
+    assert stored_attempts(sent(broken))[0].rule == "probe"
 
 
 def test_without_a_fallback_every_message_is_rejected_by_the_official_api(
@@ -211,7 +212,9 @@ def test_a_late_config_error_opens_the_breaker_and_only_a_receipt_closes_it(
     wired.refresh_from_db()
     assert wired.primary.breaker_opened_at is not None
 
-    post(status(probe, "delivered", channel=wired, id=attempts(probe)[0].provider_message_id))
+    post(
+        status(probe, "delivered", channel=wired, id=stored_attempts(probe)[0].provider_message_id)
+    )
     read_events()
     wired.refresh_from_db()
     assert wired.primary.breaker_opened_at is None
@@ -232,10 +235,10 @@ def test_a_probe_on_a_message_s_second_try_also_closes_the_breaker(
 
     message = Message.objects.select_related("conversation__channel").get(pk=message.pk)
     deliver(message)
-    assert [(a.outcome, a.rule) for a in attempts(message)] == [
+    assert [(a.outcome, a.rule) for a in stored_attempts(message)] == [
         ("transient", "first"), ("accepted", "probe"),
     ]  # fmt: skip
-    id_ = attempts(message)[-1].provider_message_id
+    id_ = stored_attempts(message)[-1].provider_message_id
     post(status(message, "delivered", channel=wired, id=id_, number=2))
     read_events()
     wired.refresh_from_db()
@@ -343,8 +346,8 @@ def test_an_account_restricted_by_meta_is_reported_but_opens_no_breaker(
 def test_an_invalid_request_is_reported_once_per_code_and_opens_no_breaker(
     wired: Channel, graph: Provider
 ) -> None:
-    for behaviour in ("refused_132001", "refused_132001", "refused_131999"):
-        graph.plays(behaviour)
+    for behavior in ("refused_132001", "refused_132001", "refused_131999"):
+        graph.plays(behavior)
         assert trail(sent(wired))[1] == ("wwebjs", "accepted", "")
     wired.refresh_from_db()
     assert (wired.primary.breaker_opened_at, wired.primary.health) == (None, "unknown")
@@ -423,7 +426,7 @@ def test_a_healthy_route_is_published_only_once(
 def test_an_unchanged_route_needs_no_query(wired: Channel, django_assert_num_queries: Any) -> None:
     sent(wired)
     message = sent(wired)
-    attempt = attempts(message)[0]
+    attempt = stored_attempts(message)[0]
     attempt.connection = Channel.objects.get(pk=wired.pk).primary
     with django_assert_num_queries(0):
         channel_feedback.note(attempt, Accepted("wamid.1"))
@@ -445,7 +448,7 @@ def test_a_channel_that_opts_in_falls_back_on_a_marketing_limit(wired: Channel) 
     wired.fallback_despite_limits = True
     wired.save()
     message = sent(wired, graph="49")
-    assert (message.icon, attempts(message)[1].rule) == ("globe", "opted_in")
+    assert (message.icon, stored_attempts(message)[1].rule) == ("globe", "opted_in")
     assert sent(wired, graph="50").decision == "never_fall_back"
 
 
@@ -610,7 +613,10 @@ def test_messages_certainly_not_sent_do_not_count_for_the_daily_limit(
     down, other = (f"+55 11 98{digit}99-9947" for digit in "12")
     wwebjs.plays("session_not_connected")
     message = rejected_by_the_api(wired, down)
-    assert (message.decision, attempts(message)[-1].outcome) == ("waiting_fallback", "transient")
+    assert (message.decision, stored_attempts(message)[-1].outcome) == (
+        "waiting_fallback",
+        "transient",
+    )
 
     assert rejected_by_the_api(wired, other).icon == "globe"
 
@@ -706,7 +712,7 @@ def test_a_baileys_number_knows_only_customers_who_wrote_to_it(
     deliver(message)
 
     known = wrote_to == "baileys"
-    assert [a.route for a in attempts(message)[1:]] == (["baileys"] if known else [])
+    assert [a.route for a in stored_attempts(message)[1:]] == (["baileys"] if known else [])
     assert (message.decision == "new_chat_limit") is not known
 
 
@@ -718,8 +724,8 @@ def test_rejected_first_messages_block_new_chats_for_a_day(
         message = accept(wired, number)
         attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
         deliver(message)
-        outcomes.record_receipt(
-            attempts(message)[1], Receipt.FAILED, error=Rejected("ack_error", "refused")
+        attempts.record_receipt(
+            stored_attempts(message)[1], Receipt.FAILED, error=Rejected("ack_error", "refused")
         )
     wired.refresh_from_db()
     assert wired.wwebjs.new_chats_stopped_until is not None

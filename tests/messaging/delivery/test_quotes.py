@@ -187,7 +187,7 @@ def test_an_official_reply_to_a_session_message_has_no_quote(
 def test_a_baileys_fallback_on_the_same_number_quotes_the_key(
     same_number: Channel, make_channel: Callable[..., Channel]
 ) -> None:
-    from messaging.delivery import attempts as outcomes
+    from messaging.delivery import attempts
     from messaging.delivery.statuses import Outcome
     from tests.messaging.support import attempt_of
 
@@ -195,4 +195,4 @@ def test_a_baileys_fallback_on_the_same_number_quotes_the_key(
     reply = accept(same_number)
     reply.reply_to = received(same_number, "+5511988887777")
     attempt = attempt_of(reply, outcome=Outcome.STARTED, route=Route.BAILEYS, channel=other)
-    assert outcomes.quote(reply, attempt) == Quote(KEY, from_us=False)
+    assert attempts.quote(reply, attempt) == Quote(KEY, from_us=False)

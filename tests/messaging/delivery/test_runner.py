@@ -20,15 +20,13 @@ from channels_app.providers.base import Accepted, Rejected, Transient
 from channels_app.providers.events import Receipt
 from core.fields import UndecryptableError
 from messaging.delivery import accept as sending
-from messaging.delivery import attempts as outcomes
-from messaging.delivery import policy, runner
+from messaging.delivery import attempts, policy, runner
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import DeliveryAttempt, InboundEvent, Message, PendingEvent
 from tests.factories import change_channel
 from tests.messaging.support import (
     accept,
     attempt_of,
-    attempts,
     customer,
     deliver,
     deliver_to_the_end,
@@ -37,6 +35,7 @@ from tests.messaging.support import (
     read_events,
     receive,
     status,
+    stored_attempts,
     trail,
 )
 
@@ -60,7 +59,7 @@ def test_a_message_is_sent_by_the_official_api(wired: Channel, graph: Provider) 
 
     assert (message.status, message.route, message.icon) == ("sent", "official", "sent")
     assert (message.error_code, message.decision, message.next_attempt_at) == ("", "", None)
-    [attempt] = attempts(message)
+    [attempt] = stored_attempts(message)
     assert attempt.provider_message_id.startswith("wamid.")
     assert attempt.rule == "first"
     assert attempt.finished_at is not None
@@ -84,7 +83,7 @@ def test_a_message_rejected_by_the_official_api_is_sent_by_the_fallback(
     assert message.error_code == "131047"
     assert message.error_title
     assert "24 hours" in message.error_detail
-    first, second = attempts(message)
+    first, second = stored_attempts(message)
     assert (first.route, first.outcome, first.error_code) == ("official", "rejected", "131047")
     assert first.error_detail == message.error_detail
     assert (second.route, second.outcome, second.rule) == ("wwebjs", "accepted", "refused")
@@ -105,7 +104,7 @@ def _one_step(message: Message) -> bool | None:
         outbound = runner._outbound(running.message, running)
         provider = registry.provider_for(running.connection)
         again = runner._PendingSend(running, outbound, provider)
-        outcomes.record_result(running, runner._send(again))
+        attempts.record_result(running, runner._send(again))
         more = True
     message.refresh_from_db()
     return True if more else None
@@ -255,7 +254,7 @@ def test_a_provider_that_does_not_respond_leaves_the_message_unconfirmed(
 
     assert (message.status, message.icon, message.route) == ("unconfirmed",) * 2 + ("official",)
     assert (message.decision, message.error_code) == ("waiting_confirmation", "timeout")
-    [attempt] = attempts(message)
+    [attempt] = stored_attempts(message)
     assert attempt.finished_at is not None
     assert until == attempt.finished_at + dt.timedelta(seconds=60)
     assert wwebjs.sends() == []
@@ -369,7 +368,7 @@ def test_a_reply_quotes_the_message_by_the_id_of_the_route(wired: Channel, graph
     deliver(first)
     reply = accept(wired, reply_to=str(first.pk))
     deliver(reply)
-    [attempt] = attempts(first)
+    [attempt] = stored_attempts(first)
     assert graph.sends()[-1]["context"] == {"message_id": attempt.provider_message_id}
     assert "context" not in graph.sends()[0]
 
@@ -389,10 +388,10 @@ def test_a_reply_quotes_a_received_message_only_if_its_id_is_known(
     other = attempt_of(
         reply, outcome=Outcome.ACCEPTED, route=Route.BAILEYS, number=2, channel=baileys
     )
-    quote = outcomes.quote(reply, own)
+    quote = attempts.quote(reply, own)
     assert quote is not None
     assert quote.id == "wamid.IN"
-    assert outcomes.quote(reply, other) is None
+    assert attempts.quote(reply, other) is None
 
 
 def test_an_internal_error_during_a_send_leaves_it_unconfirmed(
@@ -425,7 +424,7 @@ def test_a_rejection_by_the_fallback_stays_an_x(
     # The first cause; the attempt history has the fallback's error.
     assert message.error_code == "131047"
     assert [attempt[1] for attempt in trail(message)] == ["rejected", "rejected"]
-    assert attempts(message)[1].error_code
+    assert stored_attempts(message)[1].error_code
 
 
 @pytest.mark.parametrize(
@@ -502,7 +501,7 @@ def test_the_fallback_respects_its_per_minute_limit(
 
     assert until is not None
     assert (third.decision, third.icon) == ("waiting_pace", "rejected")
-    free_at = attempts(first)[1].started_at + dt.timedelta(minutes=1)
+    free_at = stored_attempts(first)[1].started_at + dt.timedelta(minutes=1)
     # The random part prevents a regular rhythm when a number sends at its limit.
     assert free_at <= until <= free_at + dt.timedelta(seconds=30)
     assert len(wwebjs.sends()) == 2
@@ -587,7 +586,7 @@ def test_a_person_retries_by_the_official_api(wired: Channel, graph: Provider) -
     assert [job.args["message_id"] for job in jobs()] == [str(message.pk)] * 2
     assert deliver(message) is None
     assert (message.status, message.route) == ("sent", "official")
-    assert [(a.number, a.round, a.rule) for a in attempts(message)] == [
+    assert [(a.number, a.round, a.rule) for a in stored_attempts(message)] == [
         (1, 1, "first"),
         (2, 2, "asked"),
     ]
@@ -607,7 +606,7 @@ def test_a_person_retries_by_the_fallback(
 
     assert deliver(message) is None
     assert (message.status, message.route) == ("sent", "wwebjs")
-    assert attempts(message)[1].rule == "asked"
+    assert stored_attempts(message)[1].rule == "asked"
     assert len(graph.sends()) == 1
 
 
@@ -701,7 +700,7 @@ def test_a_fallback_attempt_of_a_dead_worker_is_held(wired: Channel, wwebjs: Pro
     message = accept(wired, customer(graph="47"))
     _, send = runner._decide(str(message.pk))
     assert send is not None
-    outcomes.record_result(send.attempt, runner._send(send))
+    attempts.record_result(send.attempt, runner._send(send))
     runner._decide(str(message.pk))
 
     assert deliver(message) is None
@@ -720,7 +719,7 @@ def test_the_result_of_a_worker_considered_dead_still_counts(
     deliver(message)
     assert message.status == "unconfirmed"
 
-    outcomes.record_result(send.attempt, answer)
+    attempts.record_result(send.attempt, answer)
 
     message.refresh_from_db()
     assert (message.status, message.decision, message.error_code) == ("sent", "", "")
@@ -757,14 +756,14 @@ def test_the_response_is_stored_after_a_database_outage(
 ) -> None:
     message = accept(wired, customer(graph="47"))
     failures = [OperationalError("gone"), OperationalError("still gone")]
-    finish = outcomes.record_result
+    finish = attempts.record_result
 
     def write(*args: Any) -> Outcome:
         if failures:
             raise failures.pop()
         return finish(*args)
 
-    monkeypatch.setattr(outcomes, "record_result", write)
+    monkeypatch.setattr(attempts, "record_result", write)
     monkeypatch.setattr("messaging.delivery.runner.connection.close", lambda: None)
     monkeypatch.setattr("messaging.delivery.runner.time.sleep", lambda seconds: None)
 
@@ -780,14 +779,14 @@ def test_a_database_outage_before_the_send_leaves_no_attempt(
 ) -> None:
     message = accept(wired, customer(graph="00"))
     failures = [OperationalError("gone")]
-    quote = outcomes.quote
+    quote = attempts.quote
 
     def read(*args: Any) -> Any:
         if failures:
             raise failures.pop()
         return quote(*args)
 
-    monkeypatch.setattr(outcomes, "quote", read)
+    monkeypatch.setattr(attempts, "quote", read)
 
     with pytest.raises(OperationalError):
         deliver(message)
@@ -805,7 +804,7 @@ def test_a_response_that_cannot_be_stored_in_time_raises(
     def write(*args: Any) -> Outcome:
         raise OperationalError("gone")
 
-    monkeypatch.setattr(outcomes, "record_result", write)
+    monkeypatch.setattr(attempts, "record_result", write)
     monkeypatch.setattr("messaging.delivery.runner.connection.close", lambda: None)
     monkeypatch.setattr(runner, "DB_RETRY_SECONDS", -1)
     message = accept(wired)
@@ -824,7 +823,7 @@ def test_receipts_arrive_by_webhook(wired: Channel, graph: Provider, webhooks: W
     assert receive(webhooks) == 3
     message.refresh_from_db()
     assert (message.status, message.icon) == ("read", "read")
-    [attempt] = attempts(message)
+    [attempt] = stored_attempts(message)
     assert attempt.receipt == "read"
 
 
@@ -906,7 +905,7 @@ def test_a_delivery_overrides_a_failure(
     graph.plays("silent")
     message = accept(wired)
     deliver(message)
-    id_ = attempts(message)[0].provider_message_id
+    id_ = stored_attempts(message)[0].provider_message_id
     for reported in order:
         errors = [{"code": 131026, "title": "Undeliverable"}] if reported == "failed" else None
         post(status(message, reported, channel=wired, id=id_, errors=errors))
@@ -929,15 +928,15 @@ def test_the_most_restrictive_of_several_late_failures_wins(
     message = accept(wired)
     attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
     if is_known:
-        outcomes.record_result(attempt, Accepted("wamid.1"))
+        attempts.record_result(attempt, Accepted("wamid.1"))
     for code in codes:
         errors = [{"code": code, "title": f"Because of {code}"}] if code else None
         post(status(message, "failed", channel=wired, errors=errors, with_reference=False))
         read_events()
     if not is_known:
-        outcomes.record_result(attempt, Accepted("wamid.1"))
+        attempts.record_result(attempt, Accepted("wamid.1"))
 
-    [attempt] = attempts(message)
+    [attempt] = stored_attempts(message)
     assert (attempt.error_code, attempt.error_title) == ("131050", "Because of 131050")
     assert deliver(message) is None
     assert (message.icon, wwebjs.sends()) == ("rejected", [])
@@ -958,7 +957,7 @@ def test_a_late_failure_does_not_relax_an_immediate_rejection(
 
     if not answered_first:
         late()
-    outcomes.record_result(attempt, Rejected("131050", "Opted out"))
+    attempts.record_result(attempt, Rejected("131050", "Opted out"))
     if answered_first:
         late()
     assert deliver(message) is None
@@ -1007,7 +1006,7 @@ def test_a_status_proves_a_send_without_a_response(
     message.refresh_from_db()
     assert (message.status, message.route, message.icon) == ("read", "official", "read")
     assert (message.decision, message.next_attempt_at, message.error_code) == ("", None, "")
-    assert attempts(message)[0].provider_message_id.startswith("wamid.")
+    assert stored_attempts(message)[0].provider_message_id.startswith("wamid.")
     assert deliver(message) is None
     assert wwebjs.sends() == []
 
@@ -1038,11 +1037,11 @@ def test_a_status_before_the_response_finds_its_attempt_by_reference(
     message.refresh_from_db()
     assert message.status == "delivered"
 
-    outcomes.record_result(send.attempt, Accepted("wamid.early"))
+    attempts.record_result(send.attempt, Accepted("wamid.early"))
 
     message.refresh_from_db()
     assert message.status == "delivered"
-    [attempt] = attempts(message)
+    [attempt] = stored_attempts(message)
     assert (attempt.outcome, attempt.provider_message_id) == ("accepted", "wamid.early")
 
 
@@ -1057,7 +1056,7 @@ def test_a_status_before_the_response_waits_for_the_id(wired: Channel, graph: Pr
     assert message.status == "sending"
     assert PendingEvent.objects.count() == 2
 
-    outcomes.record_result(send.attempt, Accepted("wamid.early"))
+    attempts.record_result(send.attempt, Accepted("wamid.early"))
 
     message.refresh_from_db()
     assert message.status == "delivered"
@@ -1106,7 +1105,7 @@ def test_a_status_of_another_channel_is_not_applied(
     other = make_channel()
     message = accept(wired)
     deliver(message)
-    id_ = attempts(message)[0].provider_message_id
+    id_ = stored_attempts(message)[0].provider_message_id
     post(status(message, "read", channel=other, id=id_))
     read_events()
     message.refresh_from_db()
@@ -1118,7 +1117,7 @@ def test_a_status_of_another_channel_is_not_applied(
 def test_an_invalid_reference_finds_no_attempt(wired: Channel, reference: str) -> None:
     message = accept(wired)
     attempt_of(message, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL)
-    found = outcomes.find(
+    found = attempts.find(
         channel_id=wired.pk, reference=reference.format(message.pk), provider_message_id="wamid.?"
     )
     assert found is None
@@ -1128,15 +1127,15 @@ def test_repeated_statuses_change_nothing(wired: Channel, graph: Provider) -> No
     graph.plays("silent")
     message = accept(wired)
     deliver(message)
-    id_ = attempts(message)[0].provider_message_id
+    id_ = stored_attempts(message)[0].provider_message_id
     for reported in ("read", "sent", "delivered", "read"):
         post(status(message, reported, channel=wired, id=id_))
         read_events()
         message.refresh_from_db()
         version = message.version
     post({**status(message, "delivered", channel=wired, id=id_), "once": "more"})
-    [attempt] = attempts(message)
-    outcomes.record_result(attempt, Accepted(id_))
+    [attempt] = stored_attempts(message)
+    attempts.record_result(attempt, Accepted(id_))
     read_events()
     assert deliver(message) is None
     assert message.version == version
@@ -1146,8 +1145,8 @@ def test_repeated_statuses_change_nothing(wired: Channel, graph: Provider) -> No
 def test_a_response_after_a_delivery_changes_only_the_id(wired: Channel) -> None:
     message = accept(wired)
     attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
-    outcomes.record_receipt(attempt, Receipt.DELIVERED)
-    outcomes.record_result(attempt, Rejected("131047", "no"))
+    attempts.record_receipt(attempt, Receipt.DELIVERED)
+    attempts.record_result(attempt, Rejected("131047", "no"))
     message.refresh_from_db()
     assert (message.status, message.error_code) == ("delivered", "")
 
@@ -1166,9 +1165,9 @@ def test_response_and_receipt_give_the_same_result_in_either_order(
     late = Rejected("131026", "undeliverable") if receipt == Receipt.FAILED else None
 
     def report() -> None:
-        outcomes.record_receipt(attempt, receipt, provider_message_id="wamid.1", error=late)
+        attempts.record_receipt(attempt, receipt, provider_message_id="wamid.1", error=late)
 
-    steps = [lambda: outcomes.record_result(attempt, answer), report]
+    steps = [lambda: attempts.record_result(attempt, answer), report]
     for step in steps if answer_first else reversed(steps):
         step()
 
@@ -1194,7 +1193,7 @@ def test_response_and_statuses_in_any_order_and_number_leave_the_same_rows(
         id_ = f"wamid.{message.pk}"
         for position, event in enumerate([*order, *order[:repeated]]):
             if event == "answer":
-                outcomes.record_result(attempt, Accepted(id_))
+                attempts.record_result(attempt, Accepted(id_))
                 continue
             post(
                 status(
@@ -1243,7 +1242,7 @@ def test_a_concurrent_receipt_and_response_find_each_other(channel: Channel) -> 
         ) -> None:
             try:
                 start.wait(5)
-                outcomes.record_result(attempt, Accepted(id_))
+                attempts.record_result(attempt, Accepted(id_))
             finally:
                 connection.close()
 

@@ -16,8 +16,7 @@ from channels_app.providers.base import Accepted, LookupFailed
 from channels_app.providers.cloud.events import web_message_id
 from channels_app.providers.events import MessageEvent, Receipt
 from channels_app.providers.evolution import events as evolution_events
-from messaging.delivery import attempts as outcomes
-from messaging.delivery import reconcile
+from messaging.delivery import attempts, reconcile
 from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import handlers
 from messaging.models import DeliveryAttempt, Message, PendingEvent
@@ -25,12 +24,12 @@ from simulators.graph.app import make_wamid
 from tests.messaging.support import (
     accept,
     attempt_of,
-    attempts,
     customer,
     deliver,
     envelope,
     post,
     read_events,
+    stored_attempts,
 )
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ def test_an_echo_before_our_send_returned_is_stored_until_then(channel: Channel)
     official_echo(channel)
     assert PendingEvent.objects.get().provider_message_id == KEY
 
-    outcomes.record_result(started, Accepted(KEY))
+    attempts.record_result(started, Accepted(KEY))
 
     started.refresh_from_db()
     assert (started.outcome, started.receipt) == (Outcome.ACCEPTED, "sent")
@@ -166,7 +165,7 @@ def test_an_echo_shown_before_our_send_returned_is_linked_later(channel: Channel
     started.message.save()
     official_echo(channel)
     assert outside()[0].echo_of is None
-    outcomes.record_result(started, Accepted(KEY))
+    attempts.record_result(started, Accepted(KEY))
     assert outside()[0].echo_of == started.message
 
 
@@ -190,7 +189,7 @@ def test_an_echo_of_a_session_send_follows_the_option(channel: Channel, ignored:
         show_sent_outside(channel)
     sent = fallback_attempt(channel, Outcome.STARTED)
     session_reports(channel, KEY)
-    outcomes.record_result(sent, Accepted(None))
+    attempts.record_result(sent, Accepted(None))
     session_reports(channel, KEY)
     assert [echo.echo_of for echo in outside()] == ([] if ignored else [sent.message])
     session_reports(channel, "3EB0FFFFFFFFFFFFFFFF", text="Digitada no celular")
@@ -288,7 +287,7 @@ def test_an_instance_report_before_our_send_returned_is_linked_later(by_baileys:
     started = attempt_of(message, outcome=Outcome.STARTED, route=Route.BAILEYS, channel=other)
     instance_reports(other, KEY, text="Com outras palavras")
     assert [echo.echo_of for echo in outside()] == [None]
-    outcomes.record_result(started, Accepted(KEY))
+    attempts.record_result(started, Accepted(KEY))
     assert [echo.echo_of for echo in outside()] == [message]
 
 
@@ -353,7 +352,7 @@ def test_an_unknown_fallback_send_is_looked_up_on_the_server(
     deliver(message)
     assert message.decision == "fallback_unconfirmed"
     wwebjs.settle()
-    [*_, unknown] = attempts(message)
+    [*_, unknown] = stored_attempts(message)
     unknown.started_at -= dt.timedelta(seconds=6)
     unknown.save()
 
@@ -449,7 +448,7 @@ def test_a_later_send_of_the_same_text_does_not_prove_the_unknown_one(
     arrived = accept(wired, customer(graph="47"))
     deliver(arrived)
     assert arrived.icon == "globe"
-    [*_, unknown] = attempts(lost)
+    [*_, unknown] = stored_attempts(lost)
     unknown.started_at -= dt.timedelta(seconds=6)
     unknown.save()
 
@@ -470,11 +469,11 @@ def test_a_confirmation_of_the_same_text_goes_to_the_accepted_attempt_first(
         if by_echo:
             official_echo(channel, key=key)
             return
-        found = outcomes.find_unnamed(
+        found = attempts.find_unnamed(
             channel_id=channel.pk, phone_number=NUMBER, text="Olá", at=timezone.now()
         )
         assert found is not None
-        outcomes.record_receipt(found, Receipt.DELIVERED, provider_message_id=key)
+        attempts.record_receipt(found, Receipt.DELIVERED, provider_message_id=key)
 
     confirm(KEY)
     accepted.refresh_from_db()

@@ -28,7 +28,7 @@ from channels_app.providers.events import (
     RevokeEvent,
 )
 from messaging import retention
-from messaging.delivery import attempts as outcomes
+from messaging.delivery import attempts
 from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import handlers, journal, pending_events
 from messaging.models import InboundEvent, Message, PendingEvent
@@ -146,7 +146,7 @@ def test_an_edit_is_applied_once_its_send_returns(channel: Channel) -> None:
     )
     assert state_of(message)[0] == "antes"
 
-    outcomes.record_result(attempt, Accepted(ID))
+    attempts.record_result(attempt, Accepted(ID))
 
     assert state_of(message)[:3] == ("depois", LATER, LATER)
     assert message.status == "delivered"
@@ -165,7 +165,7 @@ def test_an_edit_of_an_unlinked_echo_is_applied_to_the_original(
     echo = Message.objects.get(provider_message_id=ID)
     assert state_of(echo)[0] == "depois"
 
-    outcomes.record_result(attempt, Accepted(ID))
+    attempts.record_result(attempt, Accepted(ID))
 
     assert state_of(original)[:2] == ("depois", EARLIER)
 
@@ -231,7 +231,7 @@ def test_a_result_locks_the_id_before_the_message_as_the_reader_of_events_does(
 
     def record() -> None:
         try:
-            outcomes.record_result(attempt, Accepted("wamid.X"))
+            attempts.record_result(attempt, Accepted("wamid.X"))
         finally:
             connection.close()
 

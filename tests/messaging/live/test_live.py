@@ -27,7 +27,7 @@ from channels_app.incidents import incidents
 from channels_app.models import Connection
 from channels_app.providers.events import Receipt
 from messaging.delivery import accept as sending
-from messaging.delivery import attempts as outcomes
+from messaging.delivery import attempts
 from messaging.delivery.statuses import Outcome, Route
 from messaging.live import consumer, publisher
 from messaging.live import frames as live_frames
@@ -137,7 +137,7 @@ def is_rejected(cookies: bytes, query: str = "", origin: str = HOST) -> bool:
 
 def mark_delivered(message: Message, receipt: Receipt = Receipt.DELIVERED) -> None:
     """Record a receipt of the message, as a webhook does."""
-    outcomes.record_receipt(message.attempts.get(), receipt)
+    attempts.record_receipt(message.attempts.get(), receipt)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def sent(channel: Channel) -> Message:
 
 
 @pytest.mark.parametrize("steps", range(40))
-def test_a_cancelled_reader_ends_at_every_point(steps: int) -> None:
+def test_a_canceled_reader_ends_at_every_point(steps: int) -> None:
     async def scenario() -> bool:
         layer = channel_layers["default"]
         reader = asyncio.create_task(layer.receive(await layer.new_channel()))

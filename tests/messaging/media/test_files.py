@@ -27,8 +27,7 @@ from channels_app.providers.base import Accepted, OutboundFile
 from channels_app.providers.evolution.engine import EVOLUTION
 from messaging import retention
 from messaging.delivery import accept as sending
-from messaging.delivery import attempts as outcomes
-from messaging.delivery import reconcile, sweeper
+from messaging.delivery import attempts, reconcile, sweeper
 from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import authentication
 from messaging.media import embedded_files as aside
@@ -97,7 +96,7 @@ def evolution() -> Iterator[Provider]:
 def baileys(evolution: Provider, make_channel: Callable[..., Channel]) -> Channel:
     return make_channel(
         name="Oficina",
-        kind=Channel.Kind.BAILEYS,
+        kind="baileys",
         phone_number_id="",
         evolution_url=evolution.url,
         evolution_api_key=KEY,
@@ -131,7 +130,7 @@ def test_a_rejection_before_the_new_upload_does_not_reject_the_message(
         receive_failed_status(message, about)
         attempt.refresh_from_db()
         assert attempt.outcome == Outcome.STARTED
-    outcomes.record_result(attempt, Accepted("wamid.taken"))
+    attempts.record_result(attempt, Accepted("wamid.taken"))
     if first == "answer":
         receive_failed_status(message, about)
     attempt.refresh_from_db()

@@ -77,7 +77,7 @@ def test_a_demo_phone_scans_automatically() -> None:
 
 
 @pytest.mark.parametrize("code", [428, 515])
-def test_a_lost_connection_is_dialled_again_without_a_close(
+def test_a_lost_connection_is_dialed_again_without_a_close(
     server: Server, hook: Receiver, code: int
 ) -> None:
     server.open_baileys("b1")

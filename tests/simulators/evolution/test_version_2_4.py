@@ -1,4 +1,4 @@
-"""Behaviour that differs in Evolution 2.4 (docs/providers/evolution.md §8, §10)."""
+"""Behavior that differs in Evolution 2.4 (docs/providers/evolution.md §8, §10)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_close_with_408_does_not_reconnect(new_server: Server) -> None:
     assert row["disconnectionReasonCode"] == 408
 
 
-def test_without_a_licence_only_the_welcome_route_answers() -> None:
+def test_without_a_license_only_the_welcome_route_answers() -> None:
     with running(version="2.4.0", licensed=False, instances=(InstanceSpec(NAME),)) as server:
         assert server.get("/")["version"] == "2.4.0"
         answer = server.call("GET", f"/instance/connectionState/{NAME}")
@@ -78,9 +78,9 @@ def test_stored_messages_have_their_lid_and_texts_lose_their_quote(
 
 
 def test_a_stuck_dial_continues_until_a_restart() -> None:
-    with running(stuck_dialling=True, instances=(InstanceSpec(NAME, open=False),)) as server:
+    with running(stuck_dialing=True, instances=(InstanceSpec(NAME, open=False),)) as server:
         assert server.get(f"/instance/connect/{NAME}") == {"count": 0}
-        server.control("settings", stuck_dialling=False)
+        server.control("settings", stuck_dialing=False)
         assert server.get(f"/instance/connect/{NAME}") == {"count": 0}
         server.post(f"/instance/restart/{NAME}", {})
         assert server.get(f"/instance/connect/{NAME}")["code"]

@@ -455,7 +455,7 @@ def test_the_check_reports_a_connecting_instance(server: Server) -> None:
         (b"<html>", "200 OK", "different server"),
         (b'{"instance":{"state":5}}', "200 OK", "different server"),
         (b'{"instance":{"state":"refused"}}', "200 OK", "refused"),
-        (b'{"code":"LICENSE_REQUIRED"}', "503 No", "licence"),
+        (b'{"code":"LICENSE_REQUIRED"}', "503 No", "license"),
         (b"<html>", "404 No", "different server"),
         (b"<html>", "502 No", "failed"),
         (b"", "302 Found", "different server"),

@@ -207,7 +207,7 @@ def test_a_recorded_rejection_has_its_code(
     assert describe_failure(caught.value)
 
 
-def test_a_server_without_a_licence_is_reported(replay: Replay) -> None:
+def test_a_server_without_a_license_is_reported(replay: Replay) -> None:
     body = {"error": "service not activated", "code": "LICENSE_REQUIRED", "register_url": "x"}
     replay.response = {"status": 503, "content_type": "application/json", "body": body}
     credentials = EvolutionCredentials(url=replay.url, api_key="k", instance_name="b1")

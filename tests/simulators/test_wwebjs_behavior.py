@@ -1,4 +1,4 @@
-"""Behaviour beyond the recorded exchanges: deliveries, faults, callbacks, the control API."""
+"""Behavior beyond the recorded exchanges: deliveries, faults, callbacks, the control API."""
 
 from __future__ import annotations
 
