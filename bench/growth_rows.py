@@ -14,8 +14,10 @@ from channels_app.models import Channel, Connection
 MESSAGES_PER_CONVERSATION = 20
 # The journal holds the events of the newest messages only, because older ones are deleted.
 JOURNAL_MESSAGES = 100_000
-# What does not grow with the past: messages on their way, and what one night's clean-up deletes.
+# What does not grow with the past: messages on their way, more of each problem than a page shows,
+# and what one night's clean-up deletes.
 UNFINISHED, WITHOUT_JOB = 50, 10
+PROBLEMS = 60
 EXPIRED_EVENTS, EXPIRED_PENDING, ORPHANS = 2_000, 500, 50
 DAYS = 180
 
@@ -174,6 +176,15 @@ _CONSTANT_STEPS = (
         (SELECT id FROM messaging_message WHERE status = 'queued')
     """,
     """
+    UPDATE messaging_message SET status = made.status, decision = made.decision, route = NULL
+    FROM (SELECT id, CASE WHEN n <= {problems} THEN 'rejected' ELSE 'unconfirmed' END AS status,
+            CASE WHEN n <= {problems} THEN 'no_fallback' ELSE 'unconfirmed_hold' END AS decision
+        FROM (SELECT id, row_number() OVER (ORDER BY created_at DESC) AS n FROM messaging_message
+            WHERE direction = 'out' AND status <> 'queued'
+            ORDER BY created_at DESC LIMIT 2 * {problems}) newest) made
+    WHERE made.id = messaging_message.id
+    """,
+    """
     DELETE FROM procrastinate_jobs
     """,
     """
@@ -233,6 +244,7 @@ def fill(messages: int) -> None:
             "journal": JOURNAL_MESSAGES,
             "retention": settings.INBOUND_RETENTION_DAYS,
             "unfinished": UNFINISHED,
+            "problems": PROBLEMS,
             "without_job": WITHOUT_JOB,
             "expired": EXPIRED_EVENTS,
             "pending": EXPIRED_PENDING,

@@ -184,7 +184,7 @@ def _pages() -> dict[str, Step]:
         "inbox of a channel": f"/conversations/?channel={busiest.channel_id}",
         "inbox, needs review": "/conversations/?attention=on",
         "search by name": f"/conversations/?search={contact.name.split()[-1]}",
-        "search by common name": "/conversations/?search=silva",
+        "search by common name": "/conversations/?search=ana",
         "search by number": f"/conversations/?search={(contact.phone_number or '')[-8:]}",
         "search by two letters": "/conversations/?search=an",
         "search without result": "/conversations/?search=nobody",
