@@ -5,7 +5,9 @@ import uuid
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -52,7 +54,11 @@ class Conversation(models.Model):
     """All messages between one channel and one contact."""
 
     channel = models.ForeignKey(
-        Channel, verbose_name=_("channel"), on_delete=models.PROTECT, related_name="conversations"
+        Channel,
+        verbose_name=_("channel"),
+        on_delete=models.PROTECT,
+        related_name="conversations",
+        db_index=False,  # the unique constraint begins with it
     )
     contact = models.ForeignKey(
         Contact, verbose_name=_("contact"), on_delete=models.PROTECT, related_name="conversations"
@@ -71,7 +77,18 @@ class Conversation(models.Model):
                 fields=["channel", "contact"], name="conversation_once_per_channel_and_contact"
             )
         ]
-        indexes = [models.Index(fields=["-last_message_at", "-id"])]
+        indexes = [
+            models.Index(
+                F("last_message_at").desc(nulls_last=True),
+                F("id").desc(),
+                name="conversation_latest",
+            ),
+            models.Index(
+                Coalesce("last_message_at", "created_at").desc(),
+                F("id").desc(),
+                name="conversation_active",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.contact} · {self.channel}"
@@ -106,6 +123,8 @@ class Media(models.Model):
     next_try_at = models.DateTimeField(null=True, blank=True)
     error_code = models.CharField(max_length=64, blank=True)
     error_detail = models.CharField(max_length=300, blank=True)
+    # Whether it belongs to a message. Uploads that never do are deleted (`files.delete_orphans`).
+    attached = models.BooleanField(default=False, db_default=False)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -125,7 +144,14 @@ class Media(models.Model):
                 fields=["next_try_at"], condition=Q(state="waiting"), name="media_waiting"
             ),
             models.Index(fields=["file"]),
-            models.Index(fields=["created_at"]),
+            models.Index(
+                fields=["created_at"], condition=Q(attached=False), name="media_unattached"
+            ),
+            models.Index(
+                KeyTextTransform("stored", "source"),
+                condition=~Q(state="stored"),
+                name="media_source_stored",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -163,6 +189,18 @@ UNFINISHED = Q(
     ],
 )
 
+UNSENT_STATUSES = [
+    statuses.Status.QUEUED.value,
+    statuses.Status.SENDING.value,
+    statuses.Status.REJECTED.value,
+    statuses.Status.UNCONFIRMED.value,
+]
+# Messages that were not sent, or may not have been, and are not retried.
+NEEDS_A_PERSON = ~Q(decision="") & Q(
+    status__in=[statuses.Status.REJECTED.value, statuses.Status.UNCONFIRMED.value],
+    next_attempt_at__isnull=True,
+)
+
 
 class Message(models.Model):
     """A received or sent message. An outgoing one's status and route are derived from its attempts.
@@ -194,6 +232,7 @@ class Message(models.Model):
         verbose_name=_("conversation"),
         on_delete=models.PROTECT,
         related_name="messages",
+        db_index=False,  # two indexes begin with it
     )
     direction = models.CharField(_("direction"), max_length=3, choices=Direction)
     type = models.CharField(_("type"), max_length=20, default="text")
@@ -206,6 +245,7 @@ class Message(models.Model):
         blank=True,
         on_delete=models.PROTECT,
         related_name="messages",
+        db_index=False,
     )
     reply_to = models.ForeignKey(
         "self",
@@ -214,6 +254,7 @@ class Message(models.Model):
         blank=True,
         on_delete=models.SET_NULL,
         related_name="replies",
+        db_index=False,
     )
 
     status = models.CharField(_("status"), max_length=12, choices=Status, blank=True)
@@ -252,6 +293,7 @@ class Message(models.Model):
         blank=True,
         on_delete=models.SET_NULL,
         related_name="echoes",
+        db_index=False,
     )
     edited_at = models.DateTimeField(_("edited at"), null=True, blank=True)
     revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True)
@@ -264,6 +306,7 @@ class Message(models.Model):
         null=True,
         blank=True,
         on_delete=models.SET_NULL,
+        db_index=False,  # only the deletion of a user would use it
     )
     created_at = models.DateTimeField(_("created at"), db_index=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
@@ -294,17 +337,34 @@ class Message(models.Model):
             models.Index(fields=["conversation", "-created_at", "-id"]),
             models.Index(fields=["conversation", "updated_at"]),
             models.Index(fields=["updated_at"], name="message_updated"),
-            models.Index(fields=["updated_at"], condition=UNFINISHED, name="message_unfinished"),
+            # In the sweep's order, or the planner may read all messages to find a few unfinished
+            # ones.
+            models.Index(
+                fields=["created_at"], condition=UNFINISHED, name="message_unfinished_age"
+            ),
             models.Index(
                 fields=["client_reference"],
                 condition=~Q(client_reference=""),
                 name="message_client_reference",
             ),
-            models.Index(fields=["status", "created_at"]),
+            # The statuses and routes that few messages have. A page of the others is found quickly
+            # by walking through all messages.
             models.Index(
-                fields=["provider_message_id"],
-                condition=~Q(provider_message_id=""),
-                name="message_provider_message_id",
+                fields=["status", "created_at"],
+                condition=Q(status__in=UNSENT_STATUSES),
+                name="message_unsent",
+            ),
+            models.Index(
+                fields=["route", "created_at"],
+                condition=Q(route__isnull=False) & ~Q(route="official"),
+                name="message_by_fallback",
+            ),
+            models.Index(fields=["created_at"], condition=NEEDS_A_PERSON, name="message_attention"),
+            *(
+                models.Index(
+                    fields=[name], condition=Q((f"{name}__isnull", False)), name=f"message_{name}"
+                )
+                for name in ("media", "reply_to", "echo_of")
             ),
             models.Index(
                 fields=["next_attempt_at"],
@@ -344,12 +404,20 @@ class DeliveryAttempt(models.Model):
         UNKNOWN = statuses.Outcome.UNKNOWN, _("unknown")
 
     message = models.ForeignKey(
-        Message, verbose_name=_("message"), on_delete=models.CASCADE, related_name="attempts"
+        Message,
+        verbose_name=_("message"),
+        on_delete=models.CASCADE,
+        related_name="attempts",
+        db_index=False,  # a unique constraint begins with it
     )
     number = models.PositiveSmallIntegerField(_("number"))
     round = models.PositiveSmallIntegerField(_("round"), default=1)
     connection = models.ForeignKey(
-        Connection, verbose_name=_("connection"), on_delete=models.PROTECT, related_name="attempts"
+        Connection,
+        verbose_name=_("connection"),
+        on_delete=models.PROTECT,
+        related_name="attempts",
+        db_index=False,  # an index begins with it
     )
     rule = models.CharField(_("rule"), max_length=40, blank=True)
     outcome = models.CharField(
@@ -370,6 +438,7 @@ class DeliveryAttempt(models.Model):
         blank=True,
         on_delete=models.SET_NULL,
         related_name="+",
+        db_index=False,
     )
     started_at = models.DateTimeField(_("started at"))
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
@@ -398,6 +467,14 @@ class DeliveryAttempt(models.Model):
                 fields=["reserved_id"], condition=~Q(reserved_id=""), name="attempt_reserved_id"
             ),
             models.Index(fields=["connection", "started_at"]),
+            models.Index(
+                fields=["confirmed_by"],
+                condition=Q(confirmed_by__isnull=False),
+                name="attempt_confirmed_by",
+            ),
+            models.Index(
+                fields=["started_at"], condition=Q(outcome="unknown"), name="attempt_unknown"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -482,6 +559,16 @@ class CallAttempt(models.Model):
         return f"{self.phone_number} {self.created_at:%Y-%m-%d %H:%M}"
 
 
+def stored_file(path: tuple[str, ...]) -> KeyTextTransform:
+    """Return the name of the file that was at this path of an event's payload, as a query."""
+    return KeyTextTransform("stored", "__".join(("payload", *path)))
+
+
+def has_stored_file(path: tuple[str, ...]) -> Q:
+    """Return the condition that an event came with a file at this path of its payload."""
+    return Q((f"payload__{'__'.join(path)}__has_key", "stored"))
+
+
 class InboundEvent(models.Model):
     """A raw event as a provider delivered it, stored once before the request is answered.
 
@@ -508,7 +595,7 @@ class InboundEvent(models.Model):
     id = models.BigAutoField(primary_key=True)
     source = models.CharField(_("source"), max_length=10, choices=engines.source_choices)
     source_key = models.CharField(_("source key"), max_length=100)
-    dedupe_key = models.CharField(_("dedupe key"), max_length=200, unique=True)
+    dedupe_key = models.CharField(_("dedupe key"), max_length=200)
     payload = models.JSONField(_("payload"))
     raw_file = EncryptedFileNameField(_("raw bytes"), max_length=200, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.PENDING)
@@ -521,6 +608,14 @@ class InboundEvent(models.Model):
         verbose_name = _("inbound event")
         verbose_name_plural = _("inbound events")
         ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["dedupe_key"],
+                name="inbound_once",
+                # One index for equality and for prefixes, instead of one for each.
+                opclasses=["varchar_pattern_ops"],
+            )
+        ]
         indexes = [
             models.Index(
                 fields=["source", "source_key", "id"],
@@ -531,6 +626,16 @@ class InboundEvent(models.Model):
             models.Index(fields=["skipped"], condition=~Q(skipped=""), name="inbound_skipped"),
             models.Index(fields=["raw_file"], condition=~Q(raw_file=""), name="inbound_raw_file"),
             models.Index(fields=["received_at"]),
+            # The files that came with events: retention asks whether another event has the same.
+            *(
+                models.Index(
+                    stored_file(source.file_path),
+                    condition=has_stored_file(source.file_path),
+                    name=f"inbound_file_{source.name}",
+                )
+                for source in engines.event_sources()
+                if source.file_path
+            ),
         ]
 
     def __str__(self) -> str:
@@ -563,6 +668,14 @@ class PendingEvent(models.Model):
             models.UniqueConstraint(
                 fields=["channel", "provider_message_id", "kind"], name="pending_event_once"
             )
+        ]
+        indexes = [
+            models.Index(fields=["received_at"], name="pending_event_received"),
+            models.Index(
+                KeyTextTransform("stored", "payload"),
+                condition=Q(kind="media"),
+                name="pending_event_stored",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -9,16 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import (
+    BooleanField,
     Count,
     F,
+    Func,
     OuterRef,
     Prefetch,
     Q,
     QuerySet,
     Subquery,
+    Value,
     prefetch_related_objects,
 )
-from django.db.models.functions import Coalesce
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce, Upper
 from django.utils import timezone
 
 from channels_app import extensions
@@ -27,9 +31,17 @@ from channels_app.models import Channel, Incident
 from channels_app.providers import engines
 from messaging.delivery import fallback_share, statuses
 from messaging.live import publisher
-from messaging.models import CallAttempt, Conversation, DeliveryAttempt, InboundEvent, Message
+from messaging.models import (
+    NEEDS_A_PERSON,
+    CallAttempt,
+    Contact,
+    Conversation,
+    DeliveryAttempt,
+    InboundEvent,
+    Message,
+)
 
-NEEDS_A_PERSON = (statuses.Status.REJECTED, statuses.Status.UNCONFIRMED)
+LATEST_FIRST = (F("last_message_at").desc(nulls_last=True), F("id").desc())
 
 
 def messages() -> QuerySet[Message]:
@@ -70,39 +82,53 @@ def calls() -> QuerySet[CallAttempt]:
 
 def awaiting_confirmation() -> QuerySet[Message]:
     """Return messages that may have been sent and need a person's decision, oldest first."""
-    return (
-        messages()
-        .filter(status=statuses.Status.UNCONFIRMED, next_attempt_at__isnull=True)
-        .exclude(decision="")
-        .order_by("created_at", "id")
-    )
+    unconfirmed = messages().filter(NEEDS_A_PERSON, status=statuses.Status.UNCONFIRMED)
+    return unconfirmed.order_by("created_at", "id")
 
 
 def conversation_list(
     *, search: str = "", channel: int | None = None, attention: bool = False
 ) -> QuerySet[Conversation]:
-    """Return conversations, latest first, with `latest_id` and `call_id` of the last entries.
+    """Return the rows of conversations, latest first: call `with_latest` on the displayed page.
 
-    `attention` restricts them to those with a message that needs a person. Call `with_latest` on
-    the displayed page.
+    `attention` restricts them to those with a message that needs a person.
     """
-    newest = Message.objects.filter(conversation=OuterRef("pk")).order_by("-created_at", "-id")
-    called = CallAttempt.objects.filter(conversation=OuterRef("pk"), incoming=True)
-    conversations = Conversation.objects.select_related("channel", "contact").annotate(
-        latest_id=Subquery(newest.values("id")[:1]),
-        call_id=Subquery(called.order_by("-created_at", "-id").values("id")[:1]),
-    )
+    conversations = Conversation.objects.all()
     if search:
-        digits = "".join(filter(str.isdigit, search))
-        match = Q(contact__name__icontains=search)
-        if digits:
-            match |= Q(contact__phone_number__contains=digits)
-        conversations = conversations.filter(match)
+        conversations = conversations.filter(contact__in=_contacts_matching(search))
     if channel is not None:
         conversations = conversations.filter(channel_id=channel)
     if attention:
         conversations = conversations.filter(pk__in=_needs_attention().values("conversation_id"))
-    return conversations.order_by(F("last_message_at").desc(nulls_last=True), "-id")
+    return conversations.order_by(*LATEST_FIRST)
+
+
+def _contacts_matching(search: str) -> QuerySet[Contact]:
+    """Return the contacts whose name contains the text, or whose number contains its digits."""
+    digits = "".join(filter(str.isdigit, search))
+    found = _containing(Q(name__icontains=search), Upper("name"), search.upper())
+    if digits:
+        found |= _containing(Q(phone_number__contains=digits), F("phone_number"), digits)
+    return Contact.objects.filter(found)
+
+
+def _containing(match: Q, field: Combinable, text: str) -> Q:
+    """Return the match so that the index on the field's trigrams can find it.
+
+    PostgreSQL's own pg_trgm is not everywhere (migration 0003). A shorter text has no trigrams.
+    """
+    if len(text) < 3:
+        return match
+    return Q(TrigramsContain(field, Value(text))) & match
+
+
+class TrigramsContain(Func):
+    """Whether a text contains all sequences of three characters of another."""
+
+    template = "alterna_trigrams(%(expressions)s)"
+    arg_joiner = ") @> alterna_trigrams("
+    arity = 2
+    output_field = BooleanField()
 
 
 def conversations_for_programs() -> QuerySet[Conversation]:
@@ -112,19 +138,33 @@ def conversations_for_programs() -> QuerySet[Conversation]:
     )
 
 
-def with_latest(conversations: Sequence[Conversation]) -> list[Conversation]:
-    """Set each conversation's last message as `latest`, and a later customer call as `latest_call`.
+def with_latest(
+    conversations: QuerySet[Conversation] | Sequence[Conversation],
+) -> list[Conversation]:
+    """Return the conversations of a page, latest first, with all that a list shows of them.
 
-    Both are None if there is none.
+    `latest` is the last message, `latest_call` a later call from the customer; None without one.
     """
-    rows: Sequence[Any] = conversations
+    # As a subquery: which ones is decided before anything is joined to them.
+    page: Any = (
+        conversations.values("pk")
+        if isinstance(conversations, QuerySet)
+        else [row.pk for row in conversations]
+    )
+    newest = Message.objects.filter(conversation=OuterRef("pk")).order_by("-created_at", "-id")
+    called = CallAttempt.objects.filter(conversation=OuterRef("pk"), incoming=True)
+    complete = Conversation.objects.select_related("channel", "contact").annotate(
+        latest_id=Subquery(newest.values("id")[:1]),
+        call_id=Subquery(called.order_by("-created_at", "-id").values("id")[:1]),
+    )
+    rows: list[Any] = list(complete.filter(pk__in=page).order_by(*LATEST_FIRST))
     latest = messages().in_bulk([row.latest_id for row in rows if row.latest_id])
-    called = calls().in_bulk([row.call_id for row in rows if row.call_id])
+    incoming = calls().in_bulk([row.call_id for row in rows if row.call_id])
     for row in rows:
-        row.latest, call = latest.get(row.latest_id), called.get(row.call_id)
+        row.latest, call = latest.get(row.latest_id), incoming.get(row.call_id)
         later = call and (row.latest is None or call.created_at > row.latest.created_at)
         row.latest_call = call if later else None
-    return list(conversations)
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,15 +241,18 @@ def dashboard() -> Dashboard:
     """Return the figures of the local day and the items that need a person, newest first."""
     midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
     today = Message.objects.filter(direction=Message.Direction.OUT, created_at__gte=midnight)
-    counted = {row["status"]: row["n"] for row in today.values("status").annotate(n=Count("id"))}
+    counts = {status.value: 0 for status in statuses.Status}
+    by_fallback = 0
     sent = (statuses.Status.SENT, statuses.Status.DELIVERED, statuses.Status.READ)
+    for status, route, n in today.values_list("status", "route").annotate(n=Count("id")).order_by():
+        counts[status] += n
+        if status in sent and route in engines.fallbacks():
+            by_fallback += n
     return Dashboard(
-        counts={status.value: counted.get(status.value, 0) for status in statuses.Status},
-        by_fallback_today=today.filter(status__in=sent, route__in=engines.fallbacks()).count(),
-        attention=list(
-            messages().filter(pk__in=_needs_attention().values("pk")).order_by("-created_at")[:10]
-        ),
-        conversations=with_latest(list(conversation_list()[:8])),
+        counts=counts,
+        by_fallback_today=by_fallback,
+        attention=_latest_needing_attention(10),
+        conversations=with_latest(conversation_list()[:8]),
         channels=list(extensions.channels()),
         held=awaiting_confirmation().count(),
         alarms=list(incidents.alertable()),
@@ -228,6 +271,11 @@ def dashboard() -> Dashboard:
 def _needs_attention(days: int = 14) -> QuerySet[Message]:
     """Return recent messages that were not sent, or may not have been, and are not retried."""
     since = timezone.now() - dt.timedelta(days=days)
-    return Message.objects.filter(
-        status__in=NEEDS_A_PERSON, next_attempt_at__isnull=True, created_at__gte=since
-    ).exclude(decision="")
+    return Message.objects.filter(NEEDS_A_PERSON, created_at__gte=since)
+
+
+def _latest_needing_attention(limit: int) -> list[Message]:
+    # Two queries: PostgreSQL reorders at most eight tables (join_collapse_limit). In one query it
+    # would join all messages to the others before it selects these.
+    newest = _needs_attention().order_by("-created_at", "-id").values_list("pk", flat=True)[:limit]
+    return list(messages().filter(pk__in=list(newest)).order_by("-created_at", "-id"))

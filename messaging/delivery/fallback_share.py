@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
@@ -83,7 +83,7 @@ def check_fallback_shares() -> None:
         known = open_codes[channel.pk]
         # The overall incident ("") is checked first.
         for code in sorted({_ALL_CODES, *latest, *known}):
-            was, share = code in known, latest.get(code, _EMPTY)
+            was, share = code in known, latest.get(code, replace(latest[_ALL_CODES], fallback=0))
             if not was and _ALL_CODES in known:
                 continue
             is_now = is_anomalous(share, earlier.get(code, _EMPTY), was_anomalous=was)
@@ -105,12 +105,12 @@ def _recent_and_previous(
     channel: Channel, now: dt.datetime
 ) -> tuple[dict[str, Share], dict[str, Share]]:
     since = now - RECENT
-    recent = _shares(_accepted_attempts(channel, since, now))
+    recent = _shares(channel, since, now)
     if recent[_ALL_CODES].total < MIN_MESSAGES:
         latest_of_day = _accepted_attempts(channel, now - DAY, now).order_by("-started_at")
         since = [since, *latest_of_day.values_list("started_at", flat=True)[:MIN_MESSAGES]][-1]
-        recent = _shares(_accepted_attempts(channel, since, now))
-    return recent, _shares(_accepted_attempts(channel, since - DAY, since))
+        recent = _shares(channel, since, now)
+    return recent, _shares(channel, since - DAY, since)
 
 
 def _accepted_attempts(
@@ -138,18 +138,28 @@ def _senders(channel: Channel) -> list[int]:
     return list(senders.values_list("pk", flat=True))
 
 
-def _shares(accepted: QuerySet[DeliveryAttempt]) -> dict[str, Share]:
+def _shares(channel: Channel, since: dt.datetime, until: dt.datetime) -> dict[str, Share]:
     """Return the share of fallbacks by the code that caused them; "" is the total."""
-    total = 0
+    accepted = _accepted_attempts(channel, since, until)
     fallbacks = {_ALL_CODES: 0}
-    by_fallback = ~Q(connection__provider=Route.OFFICIAL)
-    counted = accepted.values_list("message__error_code").annotate(
-        total=Count("id"), fallback=Count("id", filter=by_fallback)
+    counted = (
+        accepted.exclude(connection__provider=Route.OFFICIAL)
+        .values_list("message__error_code")
+        .annotate(count=Count("id"))
     )
-    for code, code_total, fallback in counted:
-        total += code_total
+    for code, count in counted:
         for key in {_ALL_CODES, code}:
-            fallbacks[key] = fallbacks.get(key, 0) + fallback
+            fallbacks[key] = fallbacks.get(key, 0) + count
+    # Most attempts are official ones. They are counted without their messages: an official
+    # connection sends for no other channel.
+    official = DeliveryAttempt.objects.filter(
+        connection__channel=channel,
+        connection__provider=Route.OFFICIAL,
+        outcome=Outcome.ACCEPTED,
+        started_at__gte=since,
+        started_at__lt=until,
+    )
+    total = fallbacks[_ALL_CODES] + official.count()
     return {code: Share(count, total) for code, count in fallbacks.items()}
 
 

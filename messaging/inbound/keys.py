@@ -1,7 +1,7 @@
 """The secrets that authenticate events, cached by each process and always current.
 
 A row in the database holds a version, which triggers replace with every change of a setting that
-this module reads (migration `channels_app.0002`). `current` compares it, so a new, changed or
+this module reads (migration `channels_app.0003`). `current` compares it, so a new, changed or
 deleted channel counts from the commit of that change on, in every process. Receivers call it once
 for a group of events.
 """

@@ -230,7 +230,7 @@ class InboxView(View):
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
         ids = list(changed.get("conversations", ()))
         rows = selectors.conversation_list().filter(pk__in=ids)[:MAX_CHANGES]  # the latest
-        return [_conversation_frame(row) for row in selectors.with_latest(list(rows))]
+        return [_conversation_frame(row) for row in selectors.with_latest(rows)]
 
 
 class ConversationView(View):

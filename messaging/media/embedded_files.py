@@ -11,10 +11,10 @@ from typing import Any
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db.models import QuerySet
+from django.db.models.fields.json import KeyTextTransform
 
 from channels_app.providers import engines
-from messaging.inbound import pending_events
-from messaging.models import InboundEvent, Media, PendingEvent
+from messaging.models import InboundEvent, Media, PendingEvent, has_stored_file, stored_file
 
 
 def extract(payload: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
@@ -36,17 +36,17 @@ def encoded(payload: Any, path: Iterable[str]) -> str:
     return value if isinstance(value, str) else ""
 
 
-def delete_unused(before: Iterable[str]) -> int:
+def delete_unused(names: Iterable[str]) -> int:
     """Delete the given stored files that no message and no event uses any more.
 
     Returns the number of deleted files.
     """
-    unused = set(before) - stored_in(InboundEvent.objects.all())
-    unused -= pending_events.stored_files(PendingEvent.objects.filter(payload__stored__in=unused))
-    unused -= set(Media.objects.filter(file__in=unused).values_list("file", flat=True))
-    unused -= set(
-        Media.objects.filter(source__stored__in=unused).values_list("source__stored", flat=True)
-    )
+    unused = set(filter(None, names))
+    # Each question is answered by an index; without a file there is none to ask.
+    for users in (_events_with, _pending_events_with, _media_with):
+        if not unused:
+            return 0
+        unused -= users(unused)
     for name in unused:
         default_storage.delete(name)
     return len(unused)
@@ -55,12 +55,37 @@ def delete_unused(before: Iterable[str]) -> int:
 def stored_in(events: QuerySet[InboundEvent]) -> set[str]:
     """Return the names of the files of these events: extracted media and raw bytes."""
     names = set(events.exclude(raw_file="").values_list("raw_file", flat=True))
-    for source in engines.event_sources():
-        if not source.file_path:
-            continue
-        stored = f"payload__{'__'.join(source.file_path)}__stored"
-        names |= set(events.filter(**{f"{stored}__isnull": False}).values_list(stored, flat=True))
+    for path in _file_paths():
+        with_file = events.filter(has_stored_file(path))
+        names |= set(with_file.values_list(stored_file(path), flat=True))
     return names
+
+
+def _events_with(names: set[str]) -> set[str]:
+    all_events = InboundEvent.objects.order_by()
+    used = set(all_events.filter(raw_file__in=names).values_list("raw_file", flat=True))
+    for path in _file_paths():
+        with_file = all_events.filter(has_stored_file(path)).annotate(stored=stored_file(path))
+        used |= set(with_file.filter(stored__in=names).values_list("stored", flat=True))
+    return used
+
+
+def _pending_events_with(names: set[str]) -> set[str]:
+    media = PendingEvent.objects.filter(kind=PendingEvent.Kind.MEDIA)
+    stored = media.annotate(stored=KeyTextTransform("stored", "payload"))
+    return set(stored.filter(stored__in=names).values_list("stored", flat=True))
+
+
+def _media_with(names: set[str]) -> set[str]:
+    used = set(Media.objects.filter(file__in=names).values_list("file", flat=True))
+    # A file that is stored has the name of its source.
+    unfinished = Media.objects.exclude(state=Media.State.STORED)
+    waiting = unfinished.annotate(stored=KeyTextTransform("stored", "source"))
+    return used | set(waiting.filter(stored__in=names).values_list("stored", flat=True))
+
+
+def _file_paths() -> list[tuple[str, ...]]:
+    return [source.file_path for source in engines.event_sources() if source.file_path]
 
 
 def _extract(payload: dict[str, Any], *path: str) -> dict[str, Any]:

@@ -158,11 +158,11 @@ def of_content(type_: str, content: Any) -> Media | None:
 
 
 def lock_for_use(media: Media, *, type_: str) -> None:
-    """Lock the row so that cleanup cannot delete it before the current transaction ends.
+    """Mark the file as a message's; cleanup cannot delete it, now or later. In a transaction.
 
     Raises ValidationError, keyed by the type, if it has just been deleted.
     """
-    if not Media.objects.select_for_update(no_key=True).filter(pk=media.pk).exists():
+    if not Media.objects.filter(pk=media.pk).update(attached=True):
         raise ValidationError({type_: _("There is no such upload.")})
 
 
@@ -239,6 +239,7 @@ def create_pending(
         filename=media_types.safe_filename(filename, "") if filename else "",
         source=source,
         next_try_at=timezone.now(),
+        attached=True,
     )
     queue.enqueue_fetch(str(media.pk))
     return media
@@ -409,12 +410,16 @@ def delete_orphans() -> int:
     """Delete files that have had no message for a day. Returns their number."""
     before = timezone.now() - ORPHANED_AFTER
     deleted = 0
-    for media in Media.objects.filter(messages=None, created_at__lt=before).iterator():
+    unattached = Media.objects.filter(attached=False, created_at__lt=before)
+    for media_id in list(unattached.values_list("pk", flat=True)):
         with transaction.atomic():
-            locked = Media.objects.select_for_update().filter(pk=media.pk).first()
-            if locked is None or locked.messages.exists():
+            media = unattached.select_for_update().filter(pk=media_id).first()
+            if media is None:
                 continue
-            locked.delete()
+            if media.messages.exists():  # attached by an earlier version, during the upgrade
+                unattached.filter(pk=media_id).update(attached=True)
+                continue
+            media.delete()
         deleted += 1
         name = str(media.file.name or "")
         # Identical received content shares one file.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -46,6 +47,7 @@ class ConversationListView(StaffPermissionRequiredMixin, View):
             attention=values.get("attention", False),
         )
         page = Paginator(conversations, CONVERSATIONS_PER_PAGE).get_page(request.GET.get("page"))
+        rows = cast("QuerySet[Conversation]", page.object_list)
         filtered = any(values.values())
         query = request.GET.copy()
         query.pop("page", None)
@@ -54,7 +56,7 @@ class ConversationListView(StaffPermissionRequiredMixin, View):
             "filtered": filtered,
             "page": page,
             "query": query.urlencode(),
-            "conversations": selectors.with_latest(list(page.object_list)),
+            "conversations": selectors.with_latest(rows),
             # Live rows belong only on the first page of the unfiltered list.
             "live": not filtered and page.number == 1,
             "since": since,
@@ -139,9 +141,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
         context = {
             "conversation": conversation,
             "messages_page": page,
-            "beside": selectors.with_latest(
-                list(selectors.conversation_list()[:SIDEBAR_CONVERSATIONS])
-            ),
+            "beside": selectors.with_latest(selectors.conversation_list()[:SIDEBAR_CONVERSATIONS]),
             "may_send": request.user.has_perm("messaging.add_message"),
             "may_retry": request.user.has_perm("messaging.change_message"),
             "may_call": may_call,

@@ -42,5 +42,5 @@ DROP TABLE alterna_webhook_keys_version;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("channels_app", "0001_release_0_1_0")]
+    dependencies = [("channels_app", "0002_kinds_from_engines")]
     operations = [migrations.RunSQL(FORWARD, BACKWARD)]

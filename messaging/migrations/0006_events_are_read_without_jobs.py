@@ -8,5 +8,5 @@ FORWARD = "DELETE FROM procrastinate_jobs WHERE task_name = 'messaging.read_inbo
 
 
 class Migration(migrations.Migration):
-    dependencies = [("messaging", "0002_notify_when_a_lock_is_free")]
+    dependencies = [("messaging", "0005_drop_unused_indexes")]
     operations = [migrations.RunSQL(FORWARD, migrations.RunSQL.noop)]
