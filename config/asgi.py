@@ -209,7 +209,7 @@ application = ProtocolTypeRouter(
             ]
         ),
         "websocket": AllowedHostsOriginValidator(
-            AuthMiddlewareStack(URLRouter([path("ws/live/", LiveConsumer.as_asgi())]))
+            AuthMiddlewareStack(URLRouter([path("ws/live/", LiveConsumer())]))
         ),
     }
 )
