@@ -209,7 +209,9 @@ application = ProtocolTypeRouter(
             ]
         ),
         "websocket": AllowedHostsOriginValidator(
-            AuthMiddlewareStack(URLRouter([path("ws/live/", LiveConsumer())]))
+            AuthMiddlewareStack(
+                URLRouter([path("ws/live/", LiveConsumer())])  # type: ignore[arg-type]
+            )
         ),
     }
 )

@@ -50,7 +50,7 @@ class LiveConsumer:
         finally:
             sending.cancel()
             waiting.cancel()
-            await asyncio.wait({sending, waiting})
+            await asyncio.gather(sending, waiting, return_exceptions=True)
             await its_hub.remove(subscriber)
         if outbox.close_code is not None:
             with contextlib.suppress(Exception):  # it may have disconnected

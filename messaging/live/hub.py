@@ -17,7 +17,7 @@ import contextlib
 import datetime as dt
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from channels.db import database_sync_to_async
@@ -37,9 +37,6 @@ from messaging.live.audiences import (
     Subscriber,
     encode,
 )
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import User
 
 log = structlog.get_logger(__name__)
 
@@ -202,19 +199,14 @@ class Hub:
 
     async def _check_rights(self) -> None:
         """Close the sockets of users who may no longer watch; update what the others see."""
-        keys = {subscriber.session_key for subscriber in self._subscribers}
-        users = await _in_thread(_users_and_rights)(keys)
-        for subscriber in list(self._subscribers):
-            user, rights = users.get(subscriber.session_key, (None, None))
-            if rights == subscriber.rights:
-                continue
-            views = None
-            if user is not None:
-                views = await _in_thread(live_frames.for_user)(subscriber.views, user)
+        changed = await _in_thread(_changed_rights)(list(self._subscribers))
+        for subscriber, views, _ in changed:
             if views is None:
                 subscriber.outbox.close_now(CLOSE_NOT_ALLOWED)
-            else:
+        for subscriber, views, rights in changed:
+            if views is not None:
                 await self._show_again(subscriber, views, rights)
+                await self._send_changes()
 
     async def _show_again(
         self, subscriber: Subscriber, views: list[live_frames.View], rights: Hashable
@@ -324,9 +316,19 @@ def _build_each(reads: Iterable[Callable[[], list[live_frames.Frame]]]) -> list[
     return built
 
 
-def _users_and_rights(session_keys: Iterable[str]) -> dict[str, tuple[User, Hashable]]:
-    users = signed_in_users(session_keys)
-    return {key: (user, live_frames.rights(user)) for key, user in users.items()}
+def _changed_rights(
+    subscribers: Iterable[Subscriber],
+) -> list[tuple[Subscriber, list[live_frames.View] | None, Hashable]]:
+    """Return those whose rights changed, with their views (None if not allowed) and rights."""
+    users = signed_in_users({subscriber.session_key for subscriber in subscribers})
+    rights = {key: live_frames.rights(user) for key, user in users.items()}
+    changed = []
+    for subscriber in subscribers:
+        key = subscriber.session_key
+        if rights.get(key) != subscriber.rights:
+            views = live_frames.for_user(subscriber.views, users[key]) if key in users else None
+            changed.append((subscriber, views, rights.get(key)))
+    return changed
 
 
 def _in_thread(function: Any) -> Any:

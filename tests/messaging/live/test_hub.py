@@ -137,7 +137,7 @@ def test_a_lost_push_is_found_by_one_poll_for_all(
     staff: User, sent: Message, reads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer, "PING_SECONDS", 0.05)
-    found = []
+    found: list[Any] = []
     real = live_frames.catch_up
 
     def record(views: Any, *start: Any) -> Any:
