@@ -302,7 +302,9 @@ application = ProtocolTypeRouter(
             ]
         ),
         "websocket": AllowedHostsOriginValidator(
-            AuthMiddlewareStack(URLRouter([path("ws/live/", LiveConsumer.as_asgi())]))
+            AuthMiddlewareStack(
+                URLRouter([path("ws/live/", LiveConsumer())])  # type: ignore[arg-type]
+            )
         ),
     }
 )

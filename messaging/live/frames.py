@@ -4,8 +4,11 @@ A frame is `{"kind", "key", "version", "html", "sort"}`: the page replaces the e
 key with `html`, unless it already shows that version or a newer one. `alarms` lists all open
 alerts. Other frames have a kind only: `reload`, and `refresh` (load the figures again).
 
-A push may get lost, so a socket polls for changes periodically. `SentFrames` records what was sent
+A push may get lost, so the changes are also polled periodically. `SentFrames` records what was sent
 recently, so that polling sends nothing twice.
+
+Frames depend on the view, its language and its user's permissions only: pages that agree in these
+receive the same frames, which are built once (`View.audience`).
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db.models import Max, QuerySet
@@ -43,7 +47,7 @@ ROW_VERSIONED = ("message", "call")
 
 
 class SentFrames:
-    """What a socket sent to its page recently, so that polling for lost pushes repeats nothing.
+    """What was sent to a page recently, so that polling for lost pushes repeats nothing.
 
     A poll covers the recent past only (`OVERLAP`). What it no longer returns is dropped.
     """
@@ -54,6 +58,11 @@ class SentFrames:
 
     def __len__(self) -> int:
         return len(self._sent)
+
+    def copy(self) -> SentFrames:
+        copied = SentFrames()
+        copied._sent = dict(self._sent)
+        return copied
 
     def is_sent(self, key: str, stamp: Any) -> bool:
         """Return whether this was sent, and record it as sent."""
@@ -93,7 +102,8 @@ def _stamped(frame: Frame) -> tuple[str, Any]:
 class View:
     """Something that a page's socket watches for a user. Its methods read the database.
 
-    `value` is the value of the query parameter that selected the view.
+    `value` is the value of the query parameter that selected the view. Of the user, a view may use
+    the permissions only.
     """
 
     user: User | AnonymousUser
@@ -104,8 +114,13 @@ class View:
 
     @property
     def group(self) -> str:
-        """The channel-layer group that receives this view's changes."""
+        """The group whose changes concern this view (see `publisher`)."""
         raise NotImplementedError
+
+    @cached_property
+    def audience(self) -> Hashable:
+        """Equal for views whose frames are equal. The first access may read the database."""
+        return type(self), self.value, self.language, rights(self.user)
 
     def exists(self) -> bool:
         """Return whether the watched object exists."""
@@ -114,6 +129,14 @@ class View:
     def catch_up(self, since: dt.datetime, sent: SentFrames) -> list[Frame]:
         """Return frames for everything that changed since then; sent ones may be omitted."""
         raise NotImplementedError
+
+    @classmethod
+    def values_changed(cls, values: set[str], since: dt.datetime) -> set[str]:
+        """Return those of these values for which `catch_up` may find a change since then.
+
+        A view that can have many values answers for all of them in few queries.
+        """
+        return values
 
     def newest(self, sent: SentFrames) -> list[Frame]:
         """Return the initial frames for a page that gives no time."""
@@ -193,8 +216,20 @@ class StatsView(View):
         return bool(changed.get("conversations") or changed.get("channels"))
 
 
+def _conversations_changed(values: set[str], since: dt.datetime) -> set[str]:
+    """Return those of these conversations of which a message or call changed since then."""
+    ids = {value: int(value) for value in values}
+    changed: set[int] = set()
+    for model in (Message, CallAttempt):
+        found = model._default_manager.filter(conversation__in=ids.values(), updated_at__gte=since)
+        changed.update(found.order_by().values_list("conversation_id", flat=True).distinct())
+    return {value for value, pk in ids.items() if pk in changed}
+
+
 class AttemptHistoryView(StatsView):
     """Reports that a message of the conversation in the parameter changed."""
+
+    values_changed = staticmethod(_conversations_changed)
 
     @property
     def group(self) -> str:  # type: ignore[override]
@@ -237,6 +272,7 @@ class ConversationView(View):
     """The messages and calls of one conversation."""
 
     permissions = ("messaging.view_conversation", "messaging.view_message")
+    values_changed = staticmethod(_conversations_changed)
 
     @property
     def group(self) -> str:
@@ -334,6 +370,12 @@ def allowed(views: Iterable[View]) -> bool:
     return all(view.permitted() and view.exists() for view in views)
 
 
+def rights(user: User | AnonymousUser) -> Hashable:
+    """Return what views may know of a user: equal for users with equal permissions."""
+    granted = user.is_superuser or frozenset(user.get_all_permissions())
+    return user.is_active, user.is_staff, granted
+
+
 def for_user(views: Iterable[View], user: User | AnonymousUser) -> list[View] | None:
     """Return the views for this user, or None if the user lacks a permission for one of them."""
     updated = [replace(view, user=user) for view in views]
@@ -353,6 +395,18 @@ def catch_up(
         with translation.override(view.language):
             polled += view.newest(sent) if since is None else view.catch_up(since - OVERLAP, sent)
     return sent.finish_poll(polled)
+
+
+def may_have_changed(views: Collection[View], since: dt.datetime) -> list[bool]:
+    """Return for each view whether `catch_up` may find a change since then.
+
+    The number of queries depends on the kinds of the views, not on their number.
+    """
+    values: dict[type[View], set[str]] = {}
+    for view in views:
+        values.setdefault(type(view), set()).add(view.value)
+    changed = {kind: kind.values_changed(all_, since - OVERLAP) for kind, all_ in values.items()}
+    return [view.value in changed[type(view)] for view in views]
 
 
 def frames(views: Iterable[View], changed: Mapping[str, Iterable[Any]]) -> list[Frame]:

@@ -1,7 +1,10 @@
 """Notify open pages of changes. The only module that sends to the channel layer.
 
-A push is sent after the commit and carries ids only: each socket reads the data from the database.
-A lost push is not an error, because each socket also polls the database periodically.
+A push is sent after the commit and carries ids only: each web process reads the data from the
+database. A lost push is not an error, because each web process also polls the database.
+
+A push names the changed rows by group: what a page watches. All groups of a commit travel in one
+message to every web process (`CHANNEL_GROUP`), which knows what its sockets watch.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+import time
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -22,11 +27,18 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# The changed row ids of each group, by kind.
+Changes = dict[str, dict[str, set[str | int]]]
+
+# The channel-layer group of all web processes.
+CHANNEL_GROUP = "live"
 INBOX = "inbox"
 CHANNELS = "channels"
 ALERTS = "alarms"
 SIGNED_OUT = "signed_out"
 PUSH_TIMEOUT_SECONDS = 2.0
+# The first change is sent immediately; those that follow within this time, together.
+GATHER_SECONDS = 0.01
 
 
 def conversation_group(conversation_id: int) -> str:
@@ -69,36 +81,74 @@ def alerts_changed(channel: Channel) -> None:
 
 def publish(group: str, **changed: str | int) -> None:
     """Notify the sockets of a group which row changed, after the current transaction commits."""
-    transaction.on_commit(lambda: _pushes.add(group, changed))
+    connection = transaction.get_connection()
+    savepoints = set(connection.savepoint_ids)
+    for hook_savepoints, hook, _ in reversed(connection.run_on_commit):
+        if hook_savepoints == savepoints and isinstance(hook, _Commit) and not hook.is_done:
+            hook.add(group, changed)
+            return
+    hook = _Commit()
+    hook.add(group, changed)
+    transaction.on_commit(hook)
+
+
+class _Commit:
+    """What a transaction changed: one hook for all of it.
+
+    Django drops the hook if the transaction, or a savepoint within which it was made, is rolled
+    back. Therefore each savepoint has a hook of its own; `_Pushes` joins what they push.
+    """
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self._changes: Changes = {}
+
+    def add(self, group: str, changed: dict[str, str | int]) -> None:
+        kinds = self._changes.setdefault(group, {})
+        for kind, id_ in changed.items():
+            kinds.setdefault(kind, set()).add(id_)
+
+    def __call__(self) -> None:
+        self.is_done = True
+        _pushes.add(self._changes)
+
+
+def merge(into: Changes, changes: Mapping[str, Mapping[str, Iterable[str | int]]]) -> None:
+    """Add changes to others."""
+    for group, kinds in changes.items():
+        merged = into.setdefault(group, {})
+        for kind, ids in kinds.items():
+            merged.setdefault(kind, set()).update(ids)
 
 
 class _Pushes:
     """A queue of changes for the channel layer.
 
-    Changes that arrive while others are being sent form the next batch: a burst needs few
-    messages, and a single change is sent immediately.
+    Changes that arrive while others are being sent, or shortly after, form the next message: a
+    burst needs few messages, and a single change is sent immediately.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[str, dict[str, set[str | int]]] = {}
+        self._waiting: Changes = {}
         self._sending: Future[None] | None = None
+        self._sent_at = float("-inf")
 
-    def add(self, group: str, changed: dict[str, str | int]) -> None:
+    def add(self, changes: Changes) -> None:
         with self._lock:
-            waiting = self._waiting.setdefault(group, {})
-            for kind, id_ in changed.items():
-                waiting.setdefault(kind, set()).add(id_)
+            merge(self._waiting, changes)
             if self._sending is None:
                 self._sending = asyncio.run_coroutine_threadsafe(self._send_all(), _loop())
 
     async def _send_all(self) -> None:
         while True:
+            await asyncio.sleep(self._sent_at + GATHER_SECONDS - time.monotonic())
             with self._lock:
                 if not self._waiting:
                     self._sending = None
                     return
                 batch, self._waiting = self._waiting, {}
+            self._sent_at = time.monotonic()
             await _send(batch)
 
     def flush(self, timeout: float) -> None:
@@ -108,13 +158,14 @@ class _Pushes:
             sending.result(timeout)
 
 
-async def _send(batch: dict[str, dict[str, set[str | int]]]) -> None:
+async def _send(changes: Changes) -> None:
     layer = get_channel_layer()
+    changed = {
+        group: {kind: list(ids) for kind, ids in kinds.items()} for group, kinds in changes.items()
+    }
     try:
         async with asyncio.timeout(PUSH_TIMEOUT_SECONDS):
-            for group, changed in batch.items():
-                ids = {kind: list(values) for kind, values in changed.items()}
-                await layer.group_send(group, {"type": "live.change", "changed": ids})
+            await layer.group_send(CHANNEL_GROUP, {"type": "live.change", "changed": changed})
     except Exception as error:
         log.warning("live push lost; pages will catch up", error=type(error).__name__)
 

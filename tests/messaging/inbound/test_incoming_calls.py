@@ -206,7 +206,7 @@ def test_each_change_is_published_to_the_conversation_and_the_list(
 ) -> None:
     pushed: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(
-        publisher._pushes, "add", lambda group, changed: pushed.append((group, changed))
+        publisher, "publish", lambda group, **changed: pushed.append((group, changed))
     )
     for status, version in (("offer", 1), ("timeout", 2), ("ringing", 2)):
         pushed.clear()

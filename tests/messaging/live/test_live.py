@@ -5,19 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import html
-import json
 import re
 import socket
-from contextlib import asynccontextmanager
-from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from asgiref.testing import ApplicationCommunicator
 from channels.layers import channel_layers
-from channels.testing import WebsocketCommunicator
 from django.contrib.sessions.models import Session
 from django.db import OperationalError, transaction
 from django.test import Client
@@ -25,18 +20,24 @@ from django.utils import timezone
 
 from channels_app.incidents import incidents
 from channels_app.models import Connection
-from channels_app.providers.events import Receipt
 from messaging.delivery import accept as sending
-from messaging.delivery import attempts
-from messaging.delivery.statuses import Outcome, Route
-from messaging.live import consumer, publisher
+from messaging.live import audiences, consumer, publisher
 from messaging.live import frames as live_frames
 from messaging.models import Message
 from tests.factories import change_channel
-from tests.messaging.support import accept, attempt_of, customer, deliver
+from tests.messaging.live.support import (
+    HOST,
+    Page,
+    communicator,
+    cookies_of,
+    is_rejected,
+    mark_delivered,
+    opened,
+)
+from tests.messaging.support import accept, customer, deliver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable
 
     from django.contrib.auth.models import User
 
@@ -44,114 +45,6 @@ if TYPE_CHECKING:
     from tests.conftest import Provider
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("plain_static")]
-
-HOST = "127.0.0.1"
-
-
-class Socket(WebsocketCommunicator):
-    """The channels class prevents closing the database connections of the consumer's threads."""
-
-    send_input = ApplicationCommunicator.send_input
-    receive_output = ApplicationCommunicator.receive_output
-
-
-class Page:
-    """A browser's socket."""
-
-    def __init__(self, communicator: Socket) -> None:
-        self.communicator = communicator
-
-    async def next(self) -> Any:
-        return json.loads(await self.communicator.receive_from(5))
-
-    async def until(self, kind: str) -> list[Any]:
-        """Return the frames up to the first one of this kind."""
-        frames = [await self.next()]
-        while frames[-1]["kind"] != kind:
-            frames.append(await self.next())
-        return frames
-
-    async def closed(self) -> int | None:
-        """Return the server's close code; earlier frames are ignored."""
-        for _ in range(100):
-            event = await self.communicator.receive_output(5)
-            if event["type"] == "websocket.close":
-                code: int | None = event.get("code")
-                return code
-        raise AssertionError("the socket was not closed")
-
-    async def nothing(self) -> bool:
-        return bool(await self.communicator.receive_nothing(0.1))
-
-
-@pytest.fixture(autouse=True)
-def fresh_channel_layer() -> Iterator[None]:
-    """Reset the layer: it holds a lock of its event loop, and each test has its own loop."""
-    yield
-    channel_layers.backends.clear()
-
-
-def cookies_of(user: User | None, **more: str) -> bytes:
-    client = Client()
-    if user is not None:
-        client.force_login(user)
-    cookies: SimpleCookie = client.cookies
-    for name, value in more.items():
-        cookies[name] = value
-    return "; ".join(f"{name}={morsel.value}" for name, morsel in cookies.items()).encode()
-
-
-def communicator(cookies: bytes, query: str = "", origin: str = HOST) -> Socket:
-    from config.asgi import application
-
-    headers = [
-        (b"host", HOST.encode()),
-        (b"origin", f"http://{origin}".encode()),
-        (b"cookie", cookies),
-    ]
-    return Socket(application, f"/ws/live/?{query}", headers=headers)
-
-
-@asynccontextmanager
-async def opened(cookies: bytes, **query: Any) -> AsyncIterator[Page]:
-    """Open a page's socket and wait until it is up to date."""
-    page = Page(communicator(cookies, urlencode(query)))
-    connected, _ = await page.communicator.connect(5)
-    assert connected
-    try:
-        await page.until("ready")
-        yield page
-    finally:
-        await page.communicator.disconnect()
-
-
-def is_rejected(cookies: bytes, query: str = "", origin: str = HOST) -> bool:
-    async def connect() -> bool:
-        page = communicator(cookies, query, origin)
-        connected, _ = await page.connect(5)
-        await page.disconnect(timeout=0.1)
-        return not connected
-
-    return async_to_sync(connect)()
-
-
-def mark_delivered(message: Message, receipt: Receipt = Receipt.DELIVERED) -> None:
-    """Record a receipt of the message, as a webhook does."""
-    attempts.record_receipt(message.attempts.get(), receipt)
-
-
-@pytest.fixture
-def sent(channel: Channel) -> Message:
-    """A message that was sent an hour ago."""
-    message = accept(channel, to="+5511988887777", text="Olá")
-    attempt_of(message, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL)
-    Message.objects.update(
-        status="sent", route="official", updated_at=timezone.now() - dt.timedelta(hours=1)
-    )
-    message.refresh_from_db()
-    publisher.flush()
-    return message
-
 
 # -- closing a page --------------------------------------------------------------------------------
 
@@ -250,7 +143,7 @@ def test_signing_out_closes_the_browsers_sockets_at_once(staff: User, sent: Mess
             opened(elsewhere, conversation=sent.conversation_id) as other,
         ):
             await sync_to_async(sign_out)(mine)
-            assert await page.closed() == consumer.CLOSE_NOT_ALLOWED
+            assert await page.closed() == audiences.CLOSE_NOT_ALLOWED
             # The same user's other browser stays connected.
             await sync_to_async(mark_delivered)(sent)
             assert (await other.next())["key"] == f"message:{sent.pk}"
@@ -306,7 +199,7 @@ def test_a_socket_is_closed_when_its_user_loses_the_permission(
         async with opened(cookies, conversation=sent.conversation_id) as page:
             await page.until("ping")
             await sync_to_async(loss)(user)
-            assert await page.closed() == consumer.CLOSE_NOT_ALLOWED
+            assert await page.closed() == audiences.CLOSE_NOT_ALLOWED
 
     async_to_sync(scenario)(cookies_of(user))
 
@@ -823,7 +716,7 @@ def test_without_valkey_a_page_is_asked_to_reconnect(staff: User) -> None:
     async def scenario(cookies: bytes) -> None:
         page = Page(communicator(cookies, "inbox"))
         assert (await page.communicator.connect(5))[0]
-        assert await page.closed() == consumer.CLOSE_NO_LAYER
+        assert await page.closed() == audiences.CLOSE_NO_LAYER
         await page.communicator.wait(5)
 
     async_to_sync(scenario)(cookies_of(staff))
@@ -853,7 +746,7 @@ def test_a_page_is_asked_to_reconnect_when_valkey_is_lost(
         await page.communicator.connect(5)
         await page.until("ready")
         gone.set()
-        assert await page.closed() == consumer.CLOSE_NO_LAYER
+        assert await page.closed() == audiences.CLOSE_NO_LAYER
         await page.communicator.wait(5)
 
     async_to_sync(scenario)(cookies_of(staff))
@@ -869,7 +762,7 @@ def test_a_page_is_asked_to_reconnect_when_the_database_fails(
         async with opened(cookies, conversation=sent.conversation_id) as page:
             monkeypatch.setattr(live_frames, "frames", away)
             await sync_to_async(mark_delivered)(sent)
-            assert await page.closed() == consumer.CLOSE_RECONNECT
+            assert await page.closed() == audiences.CLOSE_RECONNECT
 
     async_to_sync(scenario)(cookies_of(staff))
 
@@ -885,7 +778,7 @@ def test_a_page_is_pinged_and_asked_to_reconnect_after_some_hours(
         await page.communicator.connect(5)
         frames = await page.until("ping")
         assert dt.datetime.fromisoformat(frames[-1]["at"]) <= timezone.now()
-        assert await page.closed() == consumer.CLOSE_RECONNECT
+        assert await page.closed() == audiences.CLOSE_RECONNECT
         await page.communicator.disconnect()
 
     async_to_sync(scenario)(cookies_of(staff))
