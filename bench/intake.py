@@ -6,7 +6,15 @@ import asyncio
 from itertools import islice
 
 from bench import events, load
-from bench.product import SCRIPT, Product, another_web, cpu_between, cpu_seconds, paused
+from bench.product import (
+    SCRIPT,
+    Product,
+    another_web,
+    cpu_between,
+    cpu_seconds,
+    paused,
+    wait_for_port,
+)
 from bench.results import Goal, Result, result
 
 CONNECTIONS = 32
@@ -28,6 +36,7 @@ def measure(product: Product, *, short: bool = False) -> list[Result]:
         )
         bare_web = another_web(product, "bench.bare_intake:application", BARE_DATABASE_URL=address)
         with bare_web as bare, paused(product, "manage.py worker"):
+            wait_for_port(bare)
             _run(bare, CONNECTIONS)
             _run(product.port, CONNECTIONS)
             used = cpu_seconds(product)

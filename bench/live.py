@@ -13,7 +13,15 @@ from channels_redis.core import RedisChannelLayer
 
 from bench import load
 from bench.pages import Pages
-from bench.product import Product, another_web, cpu_between, cpu_seconds, login, paused
+from bench.product import (
+    Product,
+    another_web,
+    cpu_between,
+    cpu_seconds,
+    login,
+    paused,
+    wait_for_port,
+)
 from bench.results import Goal, Result, result
 from simulators.keep_alive import KeepAliveClient
 
@@ -36,9 +44,10 @@ def measure(product: Product, *, short: bool = False) -> list[Result]:
     cookies = login(product)
     bare_web = another_web(product, "bench.bare_live:application")
     web = another_web(product, "bench.live_web:application", BENCH_PING_SECONDS=str(ping))
-    with bare_web as bare_port:
+    with bare_web as bare_port, web as port, paused(product, "manage.py worker"):
+        wait_for_port(bare_port)
         bare = asyncio.run(_bare(product, bare_port, pages, changes))
-    with web as port, paused(product, "manage.py worker"):
+        wait_for_port(port)
         ours, per_ping = asyncio.run(
             _ours(product, port, cookies, (token, channel), pages, changes, idle)
         )

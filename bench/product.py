@@ -167,12 +167,11 @@ def another(product: Product, *command: str, **environment: str) -> Iterator[int
 def another_web(
     product: Product, application: str = "config.asgi:application", **environment: str
 ) -> Iterator[int]:
-    """Run one more ASGI server as `manage.py up` runs it; yields its port once it listens."""
+    """Run one more ASGI server as `manage.py up` runs it; yields its port, see `wait_for_port`."""
     port = free_port(1)
     command = ["-m", "uvicorn", application, "--host", "127.0.0.1", "--port", str(port)]
     options = ["--lifespan", "off", "--log-level", "warning", "--no-access-log"]
     with another(product, *command, *options, "--no-server-header", **environment):
-        wait_for_port(port)
         yield port
 
 

@@ -13,10 +13,19 @@ import os
 import time
 from collections.abc import Iterator
 
+import psycopg
 import requests
 
 from bench import load
-from bench.product import Product, another, another_web, cpu_between, cpu_seconds, of_product
+from bench.product import (
+    Product,
+    another,
+    another_web,
+    cpu_between,
+    cpu_seconds,
+    of_product,
+    wait_for_port,
+)
 from bench.results import Goal, Result, result
 from bench.rule import waiting
 from messaging import demo_settings
@@ -28,6 +37,8 @@ PATIENCE = 300.0
 # A set needs two: web and worker are busy at the same time.
 PROCESSORS_OF_A_SET = 2
 LINEAR = 0.8
+NOTIFY_SECONDS = 5.0
+COMMITTERS = 16
 
 
 def measure(product: Product, *, short: bool = False) -> list[Result]:
@@ -37,7 +48,7 @@ def measure(product: Product, *, short: bool = False) -> list[Result]:
     load.scripted(product, "played")
     token = product.token()
     ports, channels = [product.port], [_channel(product, token, 0, product.port)]
-    results: list[Result] = []
+    results = _notifying_commits(product, 0.3 if short else NOTIFY_SECONDS)
     one = 0.0
     with contextlib.ExitStack() as sets:
         for size in sizes:
@@ -65,6 +76,45 @@ def measure(product: Product, *, short: bool = False) -> list[Result]:
     return results
 
 
+def _notifying_commits(product: Product, seconds: float) -> list[Result]:
+    """Count how many small transactions with a notification the database commits.
+
+    PostgreSQL takes one lock for all databases from the notification to the end of the commit, so
+    notifying transactions commit one after another, on however many processors.
+    """
+    address = product.engines()["database_url"]
+    with product.database() as database:
+        database.execute("CREATE TABLE IF NOT EXISTS bench_commits (at timestamptz)")
+        insert = "INSERT INTO bench_commits VALUES (now())"
+        plain = asyncio.run(_commits(address, [insert], seconds))
+        notify = "SELECT pg_notify('bench', gen_random_uuid()::text)"
+        notifying = asyncio.run(_commits(address, [insert, notify], seconds))
+        database.execute("DROP TABLE bench_commits")
+    return [
+        result(
+            f"scaling: commits with NOTIFY, {COMMITTERS} connections", notifying, "commits/s",
+            yardstick=plain,
+        )
+    ]  # fmt: skip
+
+
+async def _commits(address: str, statements: list[str], seconds: float) -> float:
+    committed = 0
+
+    async def commit() -> None:
+        nonlocal committed
+        async with await psycopg.AsyncConnection.connect(address) as connection:
+            while time.perf_counter() < ends:
+                for statement in statements:
+                    await connection.execute(statement)
+                await connection.commit()
+                committed += 1
+
+    ends = time.perf_counter() + seconds
+    await asyncio.gather(*(commit() for _ in range(COMMITTERS)))
+    return committed / seconds
+
+
 @contextlib.contextmanager
 def _one_more(product: Product) -> Iterator[int]:
     """Run one more set; yields the port of its web process."""
@@ -73,6 +123,7 @@ def _one_more(product: Product) -> Iterator[int]:
         another(product, "manage.py", "listen_evolution"),
         another_web(product) as port,
     ):
+        wait_for_port(port)
         yield port
 
 
