@@ -133,7 +133,7 @@ def machine() -> str:
         [
             f"{os.cpu_count()} processors ({_processor()})",
             f"{memory:.0f} GiB",
-            f"{platform.system()} {platform.release()}",
+            platform.system(),
             *([note] if note else []),
         ]
     )

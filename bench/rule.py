@@ -36,8 +36,9 @@ STATUS_DELAY = 0.2
 # After the last message: until its last status has arrived and been applied.
 GRACE_SECONDS = 5.0
 DRAIN_SECONDS = 60.0
-# With this much work waiting, in seconds of the load, the rate is not held.
-HOPELESS_SECONDS = 15.0
+IDLE_SECONDS = 120.0
+# With this much work waiting, in seconds of the load, it is not held.
+HOPELESS_SECONDS = 5.0
 HELD = 0.98
 WARM_UP_PER_SECOND, WARM_UP_SECONDS = 5.0, 2.0
 SEARCH_SECONDS = 20.0
@@ -81,8 +82,11 @@ def measure(product: Product, *, short: bool = False) -> list[Result]:
     runner = prepare(product, warm_up=not short)
     outcome = runner.run(per_second, seconds)
     results = figures(outcome)
+    if short:
+        return results
     held = outcome.per_second
-    if not outcome.held and not short:
+    if not outcome.held:
+        print(*results, "not held; searching for the highest held rate", sep="\n", flush=True)
         held = search(runner, below=per_second)
     return [*results, result("the rule: highest held rate", held, "messages/s", _least(per_second))]
 
@@ -110,6 +114,16 @@ class Runner:
     def run(self, per_second: float, seconds: float) -> Outcome:
         return asyncio.run(self._run(per_second, seconds))
 
+    def wait_until_idle(self) -> bool:
+        """Return whether everything is done within two minutes."""
+        return asyncio.run(self._wait_until_idle())
+
+    async def _wait_until_idle(self) -> bool:
+        outcome = Outcome(0, 0, complete=True)
+        with self.product.database() as database:
+            await self._drain(database, outcome, IDLE_SECONDS)
+        return outcome.drained_after is not None
+
     async def _run(self, per_second: float, seconds: float) -> Outcome:
         product = self.product
         await load.delete(f"{product.graph}/_control/book")
@@ -132,7 +146,7 @@ class Runner:
             outcome = Outcome(per_second, duration, complete, accepted=sent.accepted)
             outcome.rest = sent.seconds
             outcome.refused = sum(sent.statuses.values()) - sent.accepted
-            await self._drain(database, outcome)
+            await self._drain(database, outcome, DRAIN_SECONDS)
             outcome.cpu = cpu_between(before, cpu_seconds(product))
             outcome.frames = pages.texts
             pages.close()
@@ -160,11 +174,13 @@ class Runner:
             if sent.in_flight + messages > hopeless or events > hopeless * STATUSES:
                 return
 
-    async def _drain(self, database: psycopg.Connection[Any], outcome: Outcome) -> None:
+    async def _drain(
+        self, database: psycopg.Connection[Any], outcome: Outcome, seconds: float
+    ) -> None:
         """Wait until nothing is left to do; note the backlog after the grace period."""
         began = time.monotonic()
         wait = GRACE_SECONDS + STATUSES * STATUS_DELAY
-        while time.monotonic() < began + DRAIN_SECONDS:
+        while time.monotonic() < began + seconds:
             settled = await load.post(f"{self.product.graph}/_control/settle?timeout=0.1")
             messages, events = await asyncio.to_thread(waiting, database)
             left = messages + events + (not settled["settled"])
@@ -275,7 +291,7 @@ def _ms(seconds: Sequence[float], share: float) -> float:
 
 
 def search(runner: Runner, *, below: float) -> float:
-    """Return the highest held rate, by 20-second loads; bounded by nine of them."""
+    """Return the highest held rate, by 20-second loads: nine at most."""
     held, failed = 0.0, below
     rate = 2.5
     while rate < failed:
@@ -293,6 +309,9 @@ def search(runner: Runner, *, below: float) -> float:
 
 
 def _holds(runner: Runner, rate: float) -> bool:
+    if not runner.wait_until_idle():
+        print(f"  {rate:6g} messages/s: not tried, the backlog is not gone after two minutes")
+        return False
     outcome = runner.run(rate, SEARCH_SECONDS)
     used = of_product(outcome.cpu) / outcome.cpu_messages * 1000
     print(

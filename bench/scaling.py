@@ -60,16 +60,17 @@ def measure(product: Product, *, short: bool = False) -> list[Result]:
             rate = _run(product, token, ports, channels, count)
             used = cpu_between(before, cpu_seconds(product))
             one = one or rate
+            name = f"scaling: {size} {'set' if size == 1 else 'sets'}"
             enough = (os.cpu_count() or 1) >= PROCESSORS_OF_A_SET * size
             goals = [Goal(LINEAR * size, "ratio", at_least=True)] if size > 1 and enough else []
             results += [
-                result(f"scaling: {size} sets", rate, "messages/s", *goals, yardstick=one),
+                result(name, rate, "messages/s", *goals, yardstick=one),
                 result(
-                    f"scaling: {size} sets, processor time of PostgreSQL per message",
+                    f"{name}, processor time of PostgreSQL per message",
                     used["postgres"] / count * 1000, "ms",
                 ),
                 result(
-                    f"scaling: {size} sets, processor time per message, ours",
+                    f"{name}, processor time per message, ours",
                     of_product(used) / count * 1000, "ms",
                 ),
             ]  # fmt: skip

@@ -112,7 +112,7 @@ class KeepAliveClient:
         request = b"%b %b HTTP/1.1\r\nHost: %b\r\nContent-Length: %d\r\n%b\r\n%b" % (
             method.encode(), target.encode(), self._host, len(body), headers, body,
         )  # fmt: skip
-        async with self._free, asyncio.timeout(self._timeout):
+        async with asyncio.timeout(self._timeout), self._free:
             connection = self._take() or await self._connect()
             try:
                 response = await connection.ask(request)
