@@ -28,6 +28,8 @@ class Sent:
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     in_flight: int = 0
+    # How many were accepted before the load ended; set by `at_rate`.
+    accepted_in_time: int = 0
 
     @property
     def accepted(self) -> int:
@@ -100,6 +102,7 @@ async def at_rate(
     else:
         await asyncio.sleep(max(0.0, began + seconds - time.perf_counter()))
     duration = time.perf_counter() - began
+    sent.accepted_in_time = sent.accepted
     if tasks:
         _, late = await asyncio.wait(tasks, timeout=ANSWER_SECONDS)
         for task in late:

@@ -88,8 +88,9 @@ def _memory(product: Product) -> dict[str, float]:
     used = dict.fromkeys(MINE, 0.0)
     for kind, process in processes(product):
         with contextlib.suppress(psutil.Error):
-            if kind == "postgres" and hasattr(psutil.Process, "memory_maps"):
-                used[kind] += process.memory_full_info().pss / 2**20
+            if kind == "postgres":
+                found = process.memory_full_info()
+                used[kind] += getattr(found, "pss", found.rss) / 2**20
             elif kind in used:
                 used[kind] += process.memory_info().rss / 2**20
     return used

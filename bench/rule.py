@@ -36,7 +36,7 @@ STATUS_DELAY = 0.2
 # After the last message: until its last status has arrived and been applied.
 GRACE_SECONDS = 5.0
 DRAIN_SECONDS = 60.0
-IDLE_SECONDS = 120.0
+IDLE_SECONDS = 240.0
 # With this much work waiting, in seconds of the load, it is not held.
 HOPELESS_SECONDS = 5.0
 HELD = 0.98
@@ -115,7 +115,7 @@ class Runner:
         return asyncio.run(self._run(per_second, seconds))
 
     def wait_until_idle(self) -> bool:
-        """Return whether everything is done within two minutes."""
+        """Return whether everything is done within four minutes."""
         return asyncio.run(self._wait_until_idle())
 
     async def _wait_until_idle(self) -> bool:
@@ -143,7 +143,7 @@ class Runner:
             )  # fmt: skip
             complete = not watch.done()
             watch.cancel()
-            outcome = Outcome(per_second, duration, complete, accepted=sent.accepted)
+            outcome = Outcome(per_second, duration, complete, accepted=sent.accepted_in_time)
             outcome.rest = sent.seconds
             outcome.refused = sum(sent.statuses.values()) - sent.accepted
             await self._drain(database, outcome, DRAIN_SECONDS)
@@ -291,27 +291,29 @@ def _ms(seconds: Sequence[float], share: float) -> float:
 
 
 def search(runner: Runner, *, below: float) -> float:
-    """Return the highest held rate, by 20-second loads: nine at most."""
+    """Return the highest held rate, by 20-second loads: nine at most.
+
+    Ends with what is known if a load leaves more behind than is done in four minutes.
+    """
     held, failed = 0.0, below
-    rate = 2.5
-    while rate < failed:
-        if not _holds(runner, rate):
-            failed = rate
+    rate, doubling, left = 2.5, True, 3
+    while left:
+        if doubling and rate >= failed:
+            doubling = False
+        if not doubling:
+            rate, left = round((held + failed) / 2, 1), left - 1
+        if not runner.wait_until_idle():
+            print(f"  {rate:g} messages/s is not tried: the backlog does not go", flush=True)
             break
-        held, rate = rate, rate * 2
-    for _ in range(3):
-        rate = round((held + failed) / 2, 1)
         if _holds(runner, rate):
             held = rate
         else:
-            failed = rate
+            failed, doubling = rate, False
+        rate *= 2
     return held
 
 
 def _holds(runner: Runner, rate: float) -> bool:
-    if not runner.wait_until_idle():
-        print(f"  {rate:6g} messages/s: not tried, the backlog is not gone after two minutes")
-        return False
     outcome = runner.run(rate, SEARCH_SECONDS)
     used = of_product(outcome.cpu) / outcome.cpu_messages * 1000
     print(
