@@ -36,7 +36,7 @@ lock: .venv/.dev ## Regenerate requirements/*.txt (UPGRADE=1 allows newer releas
 messages: .venv/.dev ## Update the translation catalogs
 	@.venv/bin/python scripts/messages.py update
 
-bench: .venv/.dev ## Measure speed and memory on this machine
+bench: .venv/.dev ## Measure speed and memory on this machine (about 50 minutes; SHORT=1, ARGS="name")
 	@exec .venv/bin/python -m bench $(ARGS)
 
 faults: .venv/.dev ## Send (or receive: INBOUND=n, RATE) while processes are killed (COUNT, SEED, EVERY, KILLS)

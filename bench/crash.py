@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import requests
 
-from bench.product import Product, percentiles, processes, running
+from bench import load
+from bench.product import Product, percentiles, processes
+from bench.results import Goal, Result, result
 
 KILLS = 5
 PATIENCE = 60.0
 
 
-def main() -> None:
-    with running() as product:
-        headers = {"Authorization": f"Token {product.token()}"}
-        [channel, *_] = requests.get(
-            f"{product.url}/api/channels/?kind=official", headers=headers, timeout=10
-        ).json()
-        # Only the worker's death may end the attempt.
-        requests.patch(
-            f"{product.url}/api/channels/{channel['id']}/",
-            json={"request_timeout_seconds": 120}, headers=headers, timeout=10,
-        ).raise_for_status()  # fmt: skip
-        requests.post(
-            f"{product.graph}/_control/settings", json={"hang_seconds": 120}, timeout=10
-        ).raise_for_status()
-        seconds = [_kill(product, headers, channel["id"], number) for number in range(KILLS)]
-        percentiles("worker killed in the middle of a send -> unconfirmed", seconds)
+def measure(product: Product, *, short: bool = False) -> list[Result]:
+    """Kill the worker during a send, five times. The settings are the default ones."""
+    headers = product.headers()
+    url = f"{product.url}/api/channels/"
+    channel = load.official_channel(product, headers)
+    load.unscripted(product)
+    # Only the worker's death may end the attempt.
+    _limit(f"{url}{channel['id']}/", headers, 120)
+    kills = 1 if short else KILLS
+    seconds = [_kill(product, headers, channel["id"], number) for number in range(kills)]
+    _limit(f"{url}{channel['id']}/", headers, channel["request_timeout_seconds"])
+    percentiles("worker killed in the middle of a send -> unconfirmed", seconds)
+    median = statistics.median(seconds)
+    return [result("worker killed during a send, until unconfirmed, p50", median, "s", Goal(30))]
+
+
+def _limit(url: str, headers: dict[str, str], seconds: int) -> None:
+    body = {"request_timeout_seconds": seconds}
+    requests.patch(url, json=body, headers=headers, timeout=10).raise_for_status()
 
 
 def _kill(product: Product, headers: dict[str, str], channel: int, number: int) -> float:

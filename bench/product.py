@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import socket
 import statistics
 import subprocess
@@ -13,10 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import psutil
+import psycopg
 import requests
 import websocket
 
@@ -24,13 +28,15 @@ ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Product:
     """Addresses and data directory of a running product."""
 
     process: subprocess.Popen[bytes]
     port: int
     data_dir: Path
+    # Processes that a measurement started beside those of the supervisor.
+    others: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -54,15 +60,41 @@ class Product:
         base = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
         return {**base, "PORT": str(self.port), "DATA_DIR": str(self.data_dir)}
 
+    def database(self) -> psycopg.Connection[Any]:
+        """Return a new connection to the product's database, in autocommit mode."""
+        return psycopg.connect(self.engines()["database_url"], autocommit=True)
+
+    def engines(self) -> dict[str, str]:
+        """Return the addresses of the embedded engines."""
+        return dict(json.loads((self.data_dir / "engines.json").read_text()))
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of REST requests with a token."""
+        return {"Authorization": f"Token {self.token()}"}
+
+    def set(self, simulator: str, **settings: Any) -> None:
+        """Change settings of one of the simulators."""
+        requests.post(
+            f"{simulator}/_control/settings", json=settings, timeout=10
+        ).raise_for_status()
+
     def manage(self, *arguments: str) -> str:
         """Run a management command and return its stdout."""
+        return self.python("manage.py", *arguments)
+
+    def python(self, *arguments: str) -> str:
+        """Run Python in the product's environment and return its stdout."""
         return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
+            [sys.executable, *arguments],
             cwd=ROOT, env=self.environment, check=True, capture_output=True, text=True,
         ).stdout  # fmt: skip
 
     def token(self) -> str:
-        """Return a new API token of the demo user."""
+        """Return an API token of the demo user."""
+        return self._token
+
+    @cached_property
+    def _token(self) -> str:
         return self.manage("create_token", "demo", "--name", "bench").strip().splitlines()[-1]
 
 
@@ -107,6 +139,67 @@ def _wait_until_ready(product: Product, log: Path) -> None:
                 return
         time.sleep(0.1)
     raise RuntimeError(f"the product did not start: {log.read_text()[-2000:]}")
+
+
+@contextlib.contextmanager
+def another(product: Product, *command: str, **environment: str) -> Iterator[int]:
+    """Run one more process of the product; yields its process id.
+
+    `command`: the arguments of Python, like `manage.py worker`.
+    """
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**product.environment, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    product.others.append(process)
+    try:
+        yield process.pid
+    finally:
+        product.others.remove(process)
+        process.terminate()
+        process.wait(120)
+
+
+@contextlib.contextmanager
+def another_web(
+    product: Product, application: str = "config.asgi:application", **environment: str
+) -> Iterator[int]:
+    """Run one more ASGI server as `manage.py up` runs it; yields its port, see `wait_for_port`."""
+    port = free_port(1)
+    command = ["-m", "uvicorn", application, "--host", "127.0.0.1", "--port", str(port)]
+    options = ["--lifespan", "off", "--log-level", "warning", "--no-access-log"]
+    with another(product, *command, *options, "--no-server-header", **environment):
+        yield port
+
+
+def wait_for_port(port: int, seconds: float = START_SECONDS) -> None:
+    """Wait until something accepts connections. RuntimeError if nothing does."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"nothing listens on port {port}") from None
+            time.sleep(0.05)
+        else:
+            return
+
+
+@contextlib.contextmanager
+def paused(product: Product, kind: str) -> Iterator[None]:
+    """Stop all processes of a kind by SIGSTOP and let them continue afterwards."""
+    stopped = [process for name, process in processes(product) if name == kind]
+    for process in stopped:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in stopped:
+            process.send_signal(signal.SIGCONT)
 
 
 def free_port(count: int = 4) -> int:
@@ -178,19 +271,36 @@ def memory(product: Product) -> None:
 
 def cpu_seconds(product: Product) -> dict[str, float]:
     """Return the CPU time used so far per kind of process, including this script."""
-    used = {"this script": sum(psutil.Process().cpu_times()[:2])}
+    used = {SCRIPT: sum(psutil.Process().cpu_times()[:2])}
     for name, process in processes(product):
         with contextlib.suppress(psutil.Error):
-            used[name] = used.get(name, 0.0) + sum(process.cpu_times()[:2])
+            # With that of ended children: PostgreSQL's backends come and go.
+            used[name] = used.get(name, 0.0) + sum(process.cpu_times()[:4])
     return used
 
 
+def cpu_between(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """Return the CPU time per kind of process between two calls of `cpu_seconds`."""
+    return {name: max(0.0, seconds - before.get(name, 0.0)) for name, seconds in after.items()}
+
+
+def of_product(seconds: dict[str, float]) -> float:
+    """Return the sum without the simulators and this script."""
+    return sum(used for name, used in seconds.items() if name not in (SCRIPT, "simulators"))
+
+
 def processes(product: Product) -> Iterator[tuple[str, psutil.Process]]:
-    """Yield the supervisor's descendant processes, each with its kind."""
-    for process in psutil.Process(product.process.pid).children(recursive=True):
+    """Yield the supervisor's descendant processes and `product.others`, each with its kind."""
+    found = psutil.Process(product.process.pid).children(recursive=True)
+    for other in product.others:
+        with contextlib.suppress(psutil.Error):
+            started = psutil.Process(other.pid)
+            found += [started, *started.children(recursive=True)]
+    for process in found:
         with contextlib.suppress(psutil.Error):
             command = " ".join(process.cmdline())
             yield next((word for word in _PROCESSES if word in command), command[:40]), process
 
 
+SCRIPT = "this script"
 _PROCESSES = ("uvicorn", "manage.py worker", "listen_evolution", "simulators", "valkey", "postgres")

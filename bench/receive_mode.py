@@ -6,13 +6,12 @@ Valkey share the machine with the simulator and this script.
 
 from __future__ import annotations
 
-import contextlib
-import json
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,16 +20,35 @@ import psycopg
 import requests
 
 from bench.product import ROOT, Product, login, open_page, percentiles, running, wait_for_frame
+from bench.results import Goal, Result, result
 
 NAME = "bench"
-SWITCHES = 50
-VISIBLE = 200
-SESSIONS = 200
-CHANGES = 20
-TAKEOVERS, TAKEN_OVER = 5, 20
-RATE, SECONDS = 300, 60
-BUSY_SWITCHES, BUSY_RATE, BUSY_SECONDS = 100, 100, 40
 DRAIN_SECONDS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How often and how long each measurement runs."""
+
+    switches: int = 50
+    visible: int = 200
+    sessions: int = 200
+    changes: int = 20
+    takeovers: int = 5
+    taken_over: int = 20
+    rate: int = 300
+    seconds: int = 60
+    busy_switches: int = 100
+    busy_rate: int = 100
+    busy_seconds: int = 40
+    settle_seconds: float = 10.0
+    pause_seconds: float = 1.0
+
+
+SHORT = Plan(
+    switches=2, visible=2, sessions=3, changes=1, takeovers=0, rate=50, seconds=1,
+    busy_switches=2, busy_rate=20, busy_seconds=1, settle_seconds=0.2, pause_seconds=0.0,
+)  # fmt: skip
 
 
 @dataclass
@@ -40,6 +58,8 @@ class Bench:
     product: Product
     api: requests.Session
     database: psycopg.Connection[Any]
+    plan: Plan
+    results: list[Result] = field(default_factory=list)
 
     @property
     def evolution(self) -> str:
@@ -50,8 +70,8 @@ class Bench:
         response.raise_for_status()
         return response.json()
 
-    def add(self, name: str) -> None:
-        """Create a Baileys channel and an instance whose namespace exists."""
+    def create(self, name: str) -> None:
+        """Create an instance whose namespace exists in the simulator."""
         headers = {"apikey": self.key}
         body = {"instanceName": name, "integration": "WHATSAPP-BAILEYS"}
         created = requests.post(
@@ -62,6 +82,10 @@ class Bench:
         address = f"{self.evolution}/websocket/set/{name}"
         requests.post(address, json=socket, headers=headers, timeout=10).raise_for_status()
         self.control("event", instance=name, event="call", data={}, socket_only=True)
+
+    def add(self, name: str) -> None:
+        """Create an instance and a Baileys channel for it."""
+        self.create(name)
         channel = {
             "name": name,
             "kind": "baileys",
@@ -95,6 +119,11 @@ class Bench:
             " WHERE instance_name LIKE %s)",
             [f"{prefix}%"],
         )
+
+    def found(self, name: str, seconds: Sequence[float], limit: float) -> None:
+        """Add the median with its limit in milliseconds to the results."""
+        median = statistics.median(seconds) * 1000
+        self.results.append(result(name, median, "ms", Goal(limit)))
 
     def query(self, sql: str, *values: Any) -> Any:
         row = self.database.execute(sql, values).fetchone()
@@ -131,27 +160,25 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def main(*chosen: str) -> None:
+def measure(product: Product, *chosen: str, short: bool = False) -> list[Result]:
     """Run all or the chosen measurements and print their figures."""
-    with running() as product, contextlib.ExitStack() as stack:
-        engines = json.loads((product.data_dir / "engines.json").read_text())
-        database = psycopg.connect(engines["database_url"], autocommit=True)
-        stack.callback(database.close)
-        api = requests.Session()
-        api.headers["Authorization"] = f"Token {product.token()}"
-        bench = Bench(product, api, database)
+    api = requests.Session()
+    api.headers.update(product.headers())
+    with product.database() as database:
+        bench = Bench(product, api, database, SHORT if short else Plan())
         bench.add(NAME)
         ok = wait_for(lambda: bench.switch("websocket") == 200, 20)
         assert ok, "the first switch"
-        for measure in (switches, changes, visible, steady, busy, takeovers, sessions):
-            if not chosen or measure.__name__ in chosen:
-                measure(bench)
+        for part in (switches, changes, visible, steady, busy, takeovers, sessions):
+            if not chosen or part.__name__ in chosen:
+                part(bench)
+    return bench.results
 
 
 def switches(bench: Bench) -> None:
     """Time of the whole call, in both directions."""
     times: dict[str, list[float]] = {"webhook": [], "websocket": []}
-    for number in range(SWITCHES):
+    for number in range(bench.plan.switches):
         to = "webhook" if number % 2 == 0 else "websocket"
         started = time.perf_counter()
         status = bench.switch(to)
@@ -159,6 +186,8 @@ def switches(bench: Bench) -> None:
         assert status == 200, (to, status)
     percentiles("switch to webhook", times["webhook"])
     percentiles("switch to WebSocket", times["websocket"])
+    for to, seconds in times.items():
+        bench.found(f"receive mode: switch to {to}, p50", seconds, 500)
     percentiles(
         "switch, both directions (wanted: p50 <= 500 ms)", [*times["webhook"], *times["websocket"]]
     )
@@ -167,7 +196,7 @@ def switches(bench: Bench) -> None:
 def changes(bench: Bench) -> None:
     """Time from the mode in the database to the listener's socket, without a notification."""
     times = []
-    for number in range(CHANGES):
+    for number in range(bench.plan.changes):
         name = f"change_{number:02d}"
         bench.add(name)
         started = time.perf_counter()
@@ -175,6 +204,7 @@ def changes(bench: Bench) -> None:
         assert wait_for(lambda name=name: bench.joined(name) == 1, 20)  # type: ignore[misc]
         times.append(time.perf_counter() - started)
     percentiles("mode in the database to joined (wanted: <= 1 s)", times)
+    bench.found("receive mode: mode in the database to joined, p50", times, 1000)
 
 
 def visible(bench: Bench) -> None:
@@ -186,9 +216,9 @@ def visible(bench: Bench) -> None:
     page = open_page(bench.product, cookies, conversation=bench.query(sql))
     for mode in ("webhook", "websocket"):
         assert bench.switch(mode) == 200
-        time.sleep(1)
+        time.sleep(bench.plan.pause_seconds)
         times = []
-        for number in range(VISIBLE):
+        for number in range(bench.plan.visible):
             text = f"VIS{mode}{number:03d}"
             started = time.time()
             bench.control("inbound", instance=NAME, id=text, text=text, **{"from": "5511955550000"})
@@ -196,104 +226,126 @@ def visible(bench: Bench) -> None:
             time.sleep(0.02)
         target = " (wanted: p50 <= 100 ms)" if mode == "websocket" else ""
         percentiles(f"event by {mode} to an open page{target}", times)
+        bench.found(f"receive mode: event by {mode} to an open page, p50", times, 100)
 
 
 def steady(bench: Bench) -> None:
     """A steady stream of events in each mode."""
     for mode in ("websocket", "webhook"):
         assert bench.switch(mode) == 200
-        time.sleep(1)
-        prefix, count = f"STEADY{mode.upper()}", RATE * SECONDS
+        time.sleep(bench.plan.pause_seconds)
+        prefix, count = f"STEADY{mode.upper()}", bench.plan.rate * bench.plan.seconds
         started = time.perf_counter()
-        bench.flood(prefix, count=count, rate=RATE)
-        assert wait_for(lambda: bool(bench.emitted()["done"]), SECONDS * 3)
+        bench.flood(prefix, count=count, rate=bench.plan.rate)
+        assert wait_for(lambda: bool(bench.emitted()["done"]), bench.plan.seconds * 3)
         emitted = time.perf_counter() - started
         wait_for(lambda prefix=prefix, count=count: bench.stored(prefix) >= count, DRAIN_SECONDS)  # type: ignore[misc]
-        stored = bench.stored(prefix)
+        stored, drained = bench.stored(prefix), time.perf_counter() - started - emitted
+        name = f"receive mode: events lost of {count} at {bench.plan.rate}/s by {mode}"
+        bench.results.append(result(name, count - stored, "events", Goal(0)))
         print(
-            f"{RATE}/s by {mode}: {count} emitted in {emitted:.1f} s, {count - stored} lost,"
-            f" all stored {time.perf_counter() - started - emitted:.1f} s later",
+            f"{bench.plan.rate}/s by {mode}: {count} emitted in {emitted:.1f} s,"
+            f" {count - stored} lost, all stored {drained:.1f} s later",
             flush=True,
         )
 
 
 def busy(bench: Bench) -> None:
     """Switch back and forth while events arrive."""
-    prefix, count = "BUSY", BUSY_RATE * BUSY_SECONDS
-    bench.flood(prefix, count=count, rate=BUSY_RATE)
+    prefix, count = "BUSY", bench.plan.busy_rate * bench.plan.busy_seconds
+    bench.flood(prefix, count=count, rate=bench.plan.busy_rate)
     results: dict[int, int] = {}
     times = []
     began = time.perf_counter()
-    for number in range(BUSY_SWITCHES):
+    for number in range(bench.plan.busy_switches):
         started = time.perf_counter()
         status = bench.switch("webhook" if number % 2 == 0 else "websocket")
         times.append(time.perf_counter() - started)
         results[status] = results.get(status, 0) + 1
-        due = began + (number + 1) * BUSY_SECONDS / BUSY_SWITCHES
+        due = began + (number + 1) * bench.plan.busy_seconds / bench.plan.busy_switches
         time.sleep(max(0.0, due - time.perf_counter()))
     meanwhile = int(bench.emitted()["emitted"])
-    assert wait_for(lambda: bool(bench.emitted()["done"]), BUSY_SECONDS * 3)
+    assert wait_for(lambda: bool(bench.emitted()["done"]), bench.plan.busy_seconds * 3)
     wait_for(lambda: bench.stored(prefix) >= count, DRAIN_SECONDS)
     sql = "SELECT count(*) FROM (SELECT {} FROM messaging_message WHERE text LIKE 'flood %%' AND"
     sql += " provider_message_id LIKE %s) AS found"
     rows = int(bench.query(sql.format("1"), f"{prefix}%"))
     texts = int(bench.query(sql.format("DISTINCT text"), f"{prefix}%"))
-    percentiles(f"switch while {BUSY_RATE} events/s arrive", times)
+    name = "receive mode: events lost or duplicated while switching"
+    wrong = count - texts + rows - texts
+    bench.results.append(result(name, wrong, "events", Goal(0)))
+    percentiles(f"switch while {bench.plan.busy_rate} events/s arrive", times)
     print(
-        f"{BUSY_SWITCHES} switches {results} while {meanwhile} of {count} events arrived:"
-        f" {count - texts} lost, {rows - texts} duplicated",
+        f"{bench.plan.busy_switches} switches {results} while {meanwhile} of {count} events"
+        f" arrived: {count - texts} lost, {rows - texts} duplicated",
         flush=True,
     )
 
 
 def takeovers(bench: Bench) -> None:
     """Time from killing one of two listeners to the last of its sessions joined again."""
+    if not bench.plan.takeovers:
+        print("takeovers: not in the short form (tests/instances/listener has them)")
+        return
     prefix = "over_"
-    for number in range(TAKEN_OVER):
+    for number in range(bench.plan.taken_over):
         bench.add(f"{prefix}{number:02d}")
     bench.set_websocket_mode(prefix)
-    assert wait_for(lambda: bench.joined(prefix) == TAKEN_OVER, 20)
+    assert wait_for(lambda: bench.joined(prefix) == bench.plan.taken_over, 20)
     times = []
-    for _ in range(TAKEOVERS):
+    for _ in range(bench.plan.takeovers):
         second = subprocess.Popen(
             [sys.executable, "manage.py", "listen_evolution"],
             cwd=ROOT, env=bench.product.environment, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        shared = wait_for(partial(_has_half, second, bench.product.port + 3), 30)
+        half = bench.plan.taken_over // 2
+        shared = wait_for(partial(_has, half, second, bench.product.port + 3), 30)
         assert shared, "no sessions were given to the second listener"
         time.sleep(4)  # until the first one has released the sessions that it handed over
         second.kill()
         started = time.perf_counter()
         second.wait()
-        lost = wait_for(lambda: bench.joined(prefix) < TAKEN_OVER, 5)
+        lost = wait_for(lambda: bench.joined(prefix) < bench.plan.taken_over, 5)
         assert lost, "its sessions were never without a socket"
-        assert wait_for(lambda: bench.joined(prefix) == TAKEN_OVER, 30)
+        assert wait_for(lambda: bench.joined(prefix) == bench.plan.taken_over, 30)
         times.append(time.perf_counter() - started)
-    percentiles(f"{TAKEN_OVER // 2} sessions of a killed listener taken over (wanted: 5 s)", times)
+    bench.found("receive mode: sessions of a killed listener taken over, p50", times, 5000)
+    percentiles(
+        f"{bench.plan.taken_over // 2} sessions of a killed listener taken over (wanted: 5 s)",
+        times,
+    )
 
 
-def _has_half(listener: subprocess.Popen[bytes], port: int) -> bool:
+def _has(count: int, listener: subprocess.Popen[bytes], port: int) -> bool:
     sockets = psutil.Process(listener.pid).net_connections()
-    return sum(s.raddr[1:] == (port,) for s in sockets) >= TAKEN_OVER // 2
+    return sum(s.raddr[1:] == (port,) for s in sockets) >= count
 
 
 def sessions(bench: Bench) -> None:
     """Many sessions in one listener process."""
     prefix = "many_"
-    for number in range(SESSIONS):
+    for number in range(bench.plan.sessions):
         bench.add(f"{prefix}{number:03d}")
     started = time.perf_counter()
     bench.set_websocket_mode(prefix)
-    ok = wait_for(lambda: bench.joined(prefix) >= SESSIONS, 60)
+    ok = wait_for(lambda: bench.joined(prefix) >= bench.plan.sessions, 60)
     joined = time.perf_counter() - started
-    time.sleep(10)
+    time.sleep(bench.plan.settle_seconds)
     for process in psutil.Process(bench.product.process.pid).children(recursive=True):
         if "listen_evolution" in " ".join(process.cmdline()):
             memory = process.memory_info().rss / 2**20
-            share = process.cpu_percent(interval=5)
+            bench.results.append(
+                result(
+                    f"receive mode: memory of a listener with {bench.plan.sessions} sessions",
+                    memory,
+                    "MB",
+                    Goal(300),
+                )
+            )
+            share = process.cpu_percent(interval=bench.plan.settle_seconds / 2)
             print(
-                f"{SESSIONS} sessions in one listener: joined {ok} in {joined:.1f} s,"
+                f"{bench.plan.sessions} sessions in one listener: joined {ok} in {joined:.1f} s,"
                 f" {memory:.0f} MB (wanted: <= 300), {process.num_threads()} threads,"
                 f" {share:.1f} % of a processor while idle",
                 flush=True,
@@ -301,4 +353,5 @@ def sessions(bench: Bench) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with running() as running_product:
+        measure(running_product, *sys.argv[1:])

@@ -27,9 +27,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
+
+from simulators.keep_alive import KeepAliveClient
 
 JsonObject = dict[str, Any]
 _T = TypeVar("_T")
@@ -148,6 +151,9 @@ class Simulator:
         self.requests: deque[JsonObject] = deque(maxlen=MAX_RECORDS)
         self.webhooks: deque[WebhookRecord] = deque(maxlen=MAX_RECORDS)
         self.book = MessageLedger()
+        # Of each delivery attempt of a webhook: when it began, its duration, the status.
+        self.timings: list[tuple[float, float, int]] = []
+        self._posters: dict[tuple[str, int], KeepAliveClient] = {}
         self._scripts: dict[str, deque[str]] = {}
         self._permanent: dict[str, str] = {}
         self._by_digits = {scenario.digits: scenario for scenario in self.scenarios.values()}
@@ -188,6 +194,9 @@ class Simulator:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.close()
+        for poster in self._posters.values():
+            poster.close()
+        self._posters.clear()
 
     def spawn(
         self, work: Coroutine[Any, Any, None], *, endless: bool = False
@@ -278,13 +287,27 @@ class Simulator:
                 await asyncio.sleep(retry_delay * 2 ** (attempt - 1))
             record.attempts += 1
             record.status = 0
+            began, clock = time.time(), time.perf_counter()
             # An unreachable receiver is a normal case, not an error of the simulator.
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError):
-                async with self.client.post(url, data=body, headers=dict(headers)) as answer:
-                    record.status = answer.status
+            with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError, ValueError):
+                record.status = await self._post_once(url, body, headers)
+            self.timings.append((began, time.perf_counter() - clock, record.status))
             if record.status == 200:
                 return True
         return False
+
+    async def _post_once(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            async with self.client.post(url, data=body, headers=dict(headers)) as answer:
+                return answer.status
+        address = parts.hostname, parts.port or 80
+        poster = self._posters.get(address)
+        if poster is None:
+            poster = self._posters[address] = KeepAliveClient(*address)
+        target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return (await poster.request("POST", target, body, lines.encode())).status
 
     # -- control API -------------------------------------------------------------------------
 
@@ -293,6 +316,8 @@ class Simulator:
         router.add_get("/_control/requests", self._control_requests)
         router.add_delete("/_control/requests", self._control_clear_requests)
         router.add_get("/_control/webhooks", self._control_webhooks)
+        router.add_get("/_control/timings", self._control_timings)
+        router.add_delete("/_control/timings", self._control_clear_timings)
         router.add_get("/_control/book", self._control_book)
         router.add_delete("/_control/book", self._control_clear_book)
         router.add_get("/_control/scenarios", self._control_scenarios)
@@ -314,6 +339,13 @@ class Simulator:
 
     async def _control_webhooks(self, request: web.Request) -> web.Response:
         return web.json_response([dataclasses.asdict(record) for record in self.webhooks])
+
+    async def _control_timings(self, request: web.Request) -> web.Response:
+        return web.json_response(self.timings)
+
+    async def _control_clear_timings(self, request: web.Request) -> web.Response:
+        self.timings.clear()
+        return web.json_response({"cleared": True})
 
     async def _control_book(self, request: web.Request) -> web.Response:
         return web.json_response(self.book.describe())

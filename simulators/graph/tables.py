@@ -337,4 +337,11 @@ SCENARIOS: dict[str, GraphScenario] = _table(
         portuguese="entregue, mas nunca lida",
         statuses=("sent", "delivered"),
     ),
+    GraphScenario(
+        name="played",
+        digits="97",
+        english="sent, delivered, read and played, as a voice message",
+        portuguese="enviada, entregue, lida e ouvida, como um áudio",
+        statuses=("sent", "delivered", "read", "played"),
+    ),
 )

@@ -14,7 +14,7 @@ from channels.testing import WebsocketCommunicator
 from django.test import Client
 
 from channels_app.providers.events import Receipt
-from messaging.delivery import attempts as outcomes
+from messaging.delivery import attempts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -108,4 +108,4 @@ def is_rejected(cookies: bytes, query: str = "", origin: str = HOST) -> bool:
 
 def mark_delivered(message: Message, receipt: Receipt = Receipt.DELIVERED) -> None:
     """Record a receipt of the message, as a webhook does."""
-    outcomes.record_receipt(message.attempts.get(), receipt)
+    attempts.record_receipt(message.attempts.get(), receipt)
