@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from django.db import migrations, models
-from django.db.models import Q
 
 # Files of earlier versions belong to a message, except uploads of the last days, perhaps. They are
 # looked up; no other row is touched.
@@ -23,10 +22,4 @@ class Migration(migrations.Migration):
             "media", "attached", models.BooleanField(default=False, db_default=False)
         ),
         migrations.RunSQL(RECENT, migrations.RunSQL.noop),
-        migrations.AddIndex(
-            "media",
-            models.Index(
-                fields=["created_at"], condition=Q(attached=False), name="media_unattached"
-            ),
-        ),
     ]

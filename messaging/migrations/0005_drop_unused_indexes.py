@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import django.db.models.deletion
 from django.conf import settings
-from django.contrib.postgres.operations import RemoveIndexConcurrently
+from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
 from django.db import migrations, models
 
 
@@ -42,6 +42,12 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        AddIndexConcurrently(
+            "media",
+            models.Index(
+                fields=["created_at"], condition=models.Q(attached=False), name="media_unattached"
+            ),
+        ),
         without_index(
             "conversation", "channel", "channel_id", "41e8dcd0",
             key("channels_app.channel", on_delete=PROTECT, related_name="conversations",
