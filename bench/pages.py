@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 HOST = "127.0.0.1"
+OPEN_SECONDS = 300.0
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
 
@@ -111,7 +112,7 @@ class Pages:
         self.pages: list[Page] = []
 
     async def open(self, targets: Sequence[str], *, at_once: int = 10) -> None:
-        """Open one page for each target, and wait until all are ready."""
+        """Open one page for each target, and wait until all are ready: five minutes at most."""
         turn = asyncio.Semaphore(at_once)
         loop = asyncio.get_running_loop()
 
@@ -121,10 +122,16 @@ class Pages:
                     lambda: Page(target, self._headers, self._saw), HOST, self._port
                 )
                 self.pages.append(page)
-                async with asyncio.timeout(60):
-                    await page.ready
+                await page.ready
 
-        await asyncio.gather(*map(one, targets))
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                await asyncio.gather(*map(one, targets))
+        except TimeoutError:
+            ready = sum(page.ready.done() for page in self.pages)
+            raise RuntimeError(
+                f"{ready} of {len(targets)} pages are open after {OPEN_SECONDS:g} s"
+            ) from None
 
     @property
     def texts(self) -> int:

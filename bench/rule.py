@@ -40,6 +40,8 @@ DRAIN_SECONDS = 60.0
 IDLE_SECONDS = 240.0
 # With this much work waiting, in seconds of the load, it is not held.
 HOPELESS_SECONDS = 5.0
+# At a low rate a moment's delay is not a backlog.
+LEAST_HOPELESS = 50.0
 HELD = 0.98
 WARM_UP_PER_SECOND, WARM_UP_SECONDS = 5.0, 2.0
 SEARCH_SECONDS = 20.0
@@ -171,7 +173,7 @@ class Runner:
         self, database: psycopg.Connection[Any], per_second: float, sent: load.Sent
     ) -> None:
         """Return once so much is waiting that the rate cannot be held."""
-        hopeless = HOPELESS_SECONDS * per_second
+        hopeless = max(LEAST_HOPELESS, HOPELESS_SECONDS * per_second)
         while True:
             await asyncio.sleep(2)
             messages, events = await asyncio.to_thread(waiting, database)
