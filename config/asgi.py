@@ -180,7 +180,9 @@ class WebhookHandler(ASGIHandler):
             request, response = self.create_request(scope, io.BytesIO(body))
             if request is not None:
                 request.urlconf = webhook_urls.__name__
-                response = await sync_to_async(response_for_exception)(request, error)
+                response = await sync_to_async(response_for_exception, thread_sensitive=False)(
+                    request, error
+                )
         else:
             if status == HTTPStatus.OK:
                 for message in _accepted(code):
