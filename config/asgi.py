@@ -31,7 +31,7 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402  (needs the apps to 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.http import JsonResponse  # noqa: E402
-from django.urls import path, re_path  # noqa: E402
+from django.urls import path  # noqa: E402
 
 from channels_app.providers import media_types  # noqa: E402
 from config import webhook_urls  # noqa: E402
@@ -180,7 +180,9 @@ class WebhookHandler(ASGIHandler):
             request, response = self.create_request(scope, io.BytesIO(body))
             if request is not None:
                 request.urlconf = webhook_urls.__name__
-                response = await sync_to_async(response_for_exception)(request, error)
+                response = await sync_to_async(response_for_exception, thread_sensitive=False)(
+                    request, error
+                )
         else:
             if status == HTTPStatus.OK:
                 for message in _accepted(code):
@@ -293,14 +295,19 @@ def _accepted(code: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 startup_barrier.wait()  # the code below reads the static files
 
+_webhooks, _pages = WebhookHandler(), PageHandler()
+
+
+async def serve_http(scope: Any, receive: Any, send: Any) -> None:
+    """Serve a webhook, or a page or REST."""
+    address = scope["path"].removeprefix(scope.get("root_path", ""))
+    handler = _webhooks if address.startswith("/api/webhooks/") else _pages
+    await handler(scope, receive, send)
+
+
 application = ProtocolTypeRouter(
     {
-        "http": URLRouter(
-            [
-                re_path(r"^api/webhooks/", WebhookHandler()),  # type: ignore[arg-type]
-                re_path(r"", PageHandler()),  # type: ignore[arg-type]
-            ]
-        ),
+        "http": serve_http,
         "websocket": AllowedHostsOriginValidator(
             AuthMiddlewareStack(
                 URLRouter([path("ws/live/", LiveConsumer())])  # type: ignore[arg-type]

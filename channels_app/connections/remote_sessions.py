@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django.db import transaction
 from django.db.models import PROTECT
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -102,7 +103,10 @@ def delete(channel: Channel, choice: str = KEEP, *, user: User | None = None) ->
     ProtectedError or RestrictedError if something depends on it, before contacting the server.
     """
     notice = "" if dependents(channel) else end(channel, choice, user=user)
-    channel.delete()
+    with transaction.atomic():
+        # Saving a channel locks its row first, too.
+        Channel.objects.select_for_update().filter(pk=channel.pk).first()
+        channel.delete()
     return notice
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from django.db import DataError, OperationalError, connection
+from cryptography.fernet import Fernet
+from django.db import DataError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from channels_app.models import CloudCredentials
@@ -247,9 +248,15 @@ def test_the_attached_session_and_the_verification_token_are_current_too(wired: 
     assert received() == Received.BAD_KEY
 
 
-def test_a_change_that_is_rolled_back_leaves_no_trace(channel: Channel) -> None:
-    from django.db import transaction
+def test_a_secret_that_cannot_be_decrypted_is_an_internal_error(
+    channel: Channel, settings: Any
+) -> None:
+    settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    assert asyncio.run(post(event("a"))) == (500, "server_error")
+    assert not stored()
 
+
+def test_a_change_that_is_rolled_back_leaves_no_trace(channel: Channel) -> None:
     before = keys.current()
     with transaction.atomic():
         CloudCredentials.objects.update(app_secret="other")
