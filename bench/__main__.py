@@ -7,7 +7,6 @@ results are written to bench/results.json (`bench/results.py: write`).
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import resource
 import sys
@@ -38,7 +37,7 @@ FILES = 8192
 
 
 def main() -> int:
-    known = [*NAMES, *([GROWTH] if importlib.util.find_spec(f"bench.{GROWTH}") else [])]
+    known = [*NAMES, GROWTH]
     names = sys.argv[1:] or known
     for name in names:
         if name not in known:

@@ -52,7 +52,7 @@ def test_no_step_reads_a_growing_table_from_end_to_end(monkeypatch: pytest.Monke
     jobs = [name for name in same if name.startswith("job: ")]
     assert len(jobs) > 10
     assert len(results) == len(same) + len(jobs)
-    assert {"name", "value", "unit", "yardstick", "ratio", "goal", "met"} == set(results[0])
+    assert all(result.goal for result in results)
     assert len(list(growth.table(measured))) > len(same)
 
 
