@@ -86,8 +86,9 @@ class Subscriber:
 class Audience:
     """Subscribers that receive the same frames of a view.
 
-    The members are up to date as of `since`. `sent` is what all of them received recently. A member
-    that joined after the latest poll may have received more, when it caught up.
+    The members are up to date as of `since`. `sent` is what all of them received recently. Members
+    that joined after the latest poll may have received more, when they caught up (together: the
+    same).
     """
 
     def __init__(self, view: View, since: dt.datetime, sent: SentFrames) -> None:
@@ -111,7 +112,7 @@ class Audience:
 
     def changed(self, frames: Sequence[Frame]) -> Iterator[tuple[Subscriber, list[str]]]:
         """Return what each member has to send for a change."""
-        for sent in (self.sent, *self._joined.values()):
+        for sent in {self.sent, *self._joined.values()}:
             sent.record(frames)
         texts = encode(frames)
         return ((member, texts) for member in list(self.members))
@@ -122,11 +123,9 @@ class Audience:
         """Return what each member has to send after a poll, whose frames `sent` lets through."""
         self.since = at
         joined, self._joined = self._joined, {}
-        texts = encode(frames)
-        return (
-            (member, encode(joined[member].finish_poll(frames)) if member in joined else texts)
-            for member in list(self.members)
-        )
+        texts = {sent: encode(sent.finish_poll(frames)) for sent in set(joined.values())}
+        texts[self.sent] = encode(frames)
+        return ((member, texts[joined.get(member, self.sent)]) for member in list(self.members))
 
 
 class Audiences:
