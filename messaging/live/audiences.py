@@ -86,8 +86,9 @@ class Subscriber:
 class Audience:
     """Subscribers that receive the same frames of a view.
 
-    The members are up to date as of `since`. `sent` is what all of them received recently. A member
-    that joined after the latest poll may have received more, when it caught up.
+    The members are up to date as of `since`. `sent` is what all of them received recently. Members
+    that joined after the latest poll may have received more, when they caught up (together: the
+    same).
     """
 
     def __init__(self, view: View, since: dt.datetime, sent: SentFrames) -> None:
@@ -96,8 +97,10 @@ class Audience:
         self.sent = sent
         self.members: dict[Subscriber, None] = {}  # in the order in which they joined
         self._joined: dict[Subscriber, SentFrames] = {}
+        self._latest: dict[str, Frame] = {}  # sent for a change, to all present members
 
     def add(self, subscriber: Subscriber, sent: SentFrames) -> None:
+        self._latest = {}
         self.members[subscriber] = None
         if sent is not self.sent:
             self._joined[subscriber] = sent
@@ -110,8 +113,14 @@ class Audience:
         return self._joined.get(subscriber, self.sent)
 
     def changed(self, frames: Sequence[Frame]) -> Iterator[tuple[Subscriber, list[str]]]:
-        """Return what each member has to send for a change."""
-        for sent in (self.sent, *self._joined.values()):
+        """Return what each member has to send for a change.
+
+        Two changes of a row may both be read after the second one: it is sent once.
+        """
+        keyed = {str(frame.get("key")): frame for frame in frames if "key" in frame}
+        frames = [frame for frame in frames if self._latest.get(str(frame.get("key"))) != frame]
+        self._latest |= keyed
+        for sent in {self.sent, *self._joined.values()}:
             sent.record(frames)
         texts = encode(frames)
         return ((member, texts) for member in list(self.members))
@@ -121,12 +130,11 @@ class Audience:
     ) -> Iterator[tuple[Subscriber, list[str]]]:
         """Return what each member has to send after a poll, whose frames `sent` lets through."""
         self.since = at
+        self._latest = {}
         joined, self._joined = self._joined, {}
-        texts = encode(frames)
-        return (
-            (member, encode(joined[member].finish_poll(frames)) if member in joined else texts)
-            for member in list(self.members)
-        )
+        texts = {sent: encode(sent.finish_poll(frames)) for sent in set(joined.values())}
+        texts[self.sent] = encode(frames)
+        return ((member, texts[joined.get(member, self.sent)]) for member in list(self.members))
 
 
 class Audiences:

@@ -191,7 +191,7 @@ class Hub:
                 continue
             del self._joining[subscriber]
             self._subscribers[subscriber] = None
-            self._audiences.join(subscriber, [one.copy() for one in sent], at)
+            self._audiences.join(subscriber, sent, at)
             if missed is None:
                 subscriber.outbox.close(CLOSE_RECONNECT)
             else:

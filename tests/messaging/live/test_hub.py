@@ -209,6 +209,11 @@ def test_a_slow_socket_is_closed_and_delays_no_other(
     monkeypatch.setattr(audiences, "MAX_WAITING", 3)
     monkeypatch.setattr(publisher, "GATHER_SECONDS", 0)
 
+    def change() -> None:
+        sent.version += 1
+        sent.save()
+        publisher.message_changed(sent)
+
     async def scenario(cookies: bytes) -> None:
         query = f"conversation={sent.conversation_id}"
         accepted, closed, never = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -232,10 +237,10 @@ def test_a_slow_socket_is_closed_and_delays_no_other(
         await asyncio.wait_for(accepted.wait(), 5)
         async with opened(cookies, conversation=sent.conversation_id) as page:
             while not closed.is_set():
-                await sync_to_async(publisher.message_changed)(sent)
+                await sync_to_async(change)()
                 await page.until("message")
             await asyncio.wait_for(slow, 5)
-            await sync_to_async(publisher.message_changed)(sent)
+            await sync_to_async(change)()
             await page.until("message")
         assert codes == [audiences.CLOSE_RECONNECT]
 
@@ -371,3 +376,22 @@ def test_a_member_that_joined_after_the_poll_receives_what_it_does_not_have() ->
     assert all(texts for _, texts in audience.changed([alarms("y")]))
     # It had `x`, then `y`: `x` is news.
     assert all(texts for _, texts in audience.polled([alarms("x")], at))
+
+
+def test_a_row_that_was_read_twice_is_sent_once() -> None:
+    at = timezone.now()
+    view = live_frames.AlertsView(user=None, language="en", value="")  # type: ignore[arg-type]
+    audience = audiences.Audience(view, at, live_frames.SentFrames())
+
+    def join() -> None:
+        member = audiences.Subscriber([], rights=(), session_key="", session_group="", since=None)
+        audience.add(member, live_frames.SentFrames())
+
+    def sent(version: int, html: str = "") -> int:
+        frame = {"kind": "message", "key": "message:1", "version": version, "html": html}
+        return sum(len(texts) for _, texts in audience.changed([frame]))
+
+    join()
+    assert [sent(1), sent(1), sent(2), sent(2, "other actions")] == [1, 0, 1, 1]
+    join()
+    assert sent(2, "other actions") == 2  # the new member may not have it
