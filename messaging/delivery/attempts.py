@@ -60,7 +60,7 @@ def find(*, channel_id: int, reference: str, provider_message_id: str) -> Delive
     if attempt := _find_by_reference(reference, channel_id=channel_id):
         return attempt
     pending_events.lock_id(channel_id, provider_message_id)
-    of_channel = with_route(DeliveryAttempt.objects.filter(connection__channel=channel_id))
+    of_channel = _with_route(DeliveryAttempt.objects.filter(connection__channel=channel_id))
     of_channel = of_channel.order_by("-id")
     if named := of_channel.filter(provider_message_id=provider_message_id).first():
         return named
@@ -135,10 +135,10 @@ def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
     attempts = DeliveryAttempt.objects.filter(
         message_id=message_id, number=number, connection__channel=channel_id
     )
-    return with_route(attempts).order_by().first()
+    return _with_route(attempts).order_by().first()
 
 
-def with_route(attempts: QuerySet[DeliveryAttempt]) -> QuerySet[DeliveryAttempt]:
+def _with_route(attempts: QuerySet[DeliveryAttempt]) -> QuerySet[DeliveryAttempt]:
     """Load with each attempt its route and channel ID, but not the many columns of its connection.
 
     A receipt needs no more, and Django takes longer to build a wide query than to run it. Other
@@ -359,7 +359,7 @@ def _error_to_show(
 
 def attempts_for(message: Message) -> list[DeliveryAttempt]:
     """Return the message's attempts in order."""
-    return list(with_route(message.attempts.order_by("number")))
+    return list(_with_route(message.attempts.order_by("number")))
 
 
 def _lock_attempts(attempt: DeliveryAttempt) -> tuple[list[DeliveryAttempt], DeliveryAttempt]:

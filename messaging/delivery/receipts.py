@@ -16,6 +16,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from channels_app.models import Connection
 from channels_app.providers.events import Receipt, ReceiptEvent
 from core.bulk import update_rows
 from messaging.delivery import attempts, statuses
@@ -26,9 +27,14 @@ from messaging.models import DeliveryAttempt, Message
 _SIMPLE_RECEIPTS = (Receipt.SENT, Receipt.DELIVERED, Receipt.READ)
 # The receipt of such an attempt also changes its connection (`channel_feedback.note_receipt`).
 _TESTS_CONNECTION = ("probe", "asked")
-_STORED_FIELDS = (
-    "status", "route", "error_code", "error_title", "error_detail",
-    "decision", "next_attempt_at", "version", "updated_at",
+# What is read of the rows: a burst consists of hundreds of them.
+_MESSAGE_FIELDS = (
+    "conversation", "status", "route", "error_code", "error_title", "error_detail",
+    "decision", "next_attempt_at", "round", "version",
+)  # fmt: skip
+_ATTEMPT_FIELDS = (
+    "message", "number", "round", "connection", "rule", "outcome", "receipt",
+    "error_code", "error_title", "error_detail", "provider_message_id",
 )  # fmt: skip
 
 
@@ -122,11 +128,19 @@ def _lock(message_ids: set[UUID]) -> dict[UUID, list[DeliveryAttempt]]:
     if not message_ids:
         return {}
     locked = Message.objects.select_for_update().filter(pk__in=message_ids).order_by("pk")
-    messages = {message.pk: message for message in locked}
+    messages = {message.pk: message for message in locked.only(*_MESSAGE_FIELDS)}
     found: dict[UUID, list[DeliveryAttempt]] = {pk: [] for pk in messages}
-    of_messages = DeliveryAttempt.objects.filter(message__in=list(messages))
-    for attempt in attempts.with_route(of_messages).order_by("number"):
+    of_messages = list(
+        DeliveryAttempt.objects.filter(message__in=list(messages))
+        .only(*_ATTEMPT_FIELDS)
+        .order_by("number")
+    )
+    connections = Connection.objects.only("channel", "provider").in_bulk(
+        {attempt.connection_id for attempt in of_messages}
+    )
+    for attempt in of_messages:
         attempt.message = messages[attempt.message_id]
+        attempt.connection = connections[attempt.connection_id]
         found[attempt.message_id].append(attempt)
     return found
 
@@ -181,12 +195,16 @@ def _store(
             changed[attempt.pk] = attempt
     update_rows(list(changed.values()), ["receipt"])
     messages = {attempt.message_id: attempt.message for attempt in changed.values()}
+    fields = {"version", "updated_at"}
     now = timezone.now()
     for message in messages.values():
         for name, value in attempts.derived_fields(message, attempts_of[message.pk], {}).items():
-            setattr(message, name, value)
+            if getattr(message, name) != value:
+                setattr(message, name, value)
+                fields.add(name)
         message.version += 1
         message.updated_at = now
-    update_rows(list(messages.values()), _STORED_FIELDS)
+    # In most bursts only the status differs.
+    update_rows(list(messages.values()), sorted(fields))
     for message in messages.values():
         publisher.message_changed(message)
