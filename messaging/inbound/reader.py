@@ -27,7 +27,7 @@ BATCH = 100
 # Each neutral event may lock a message or its id, and PostgreSQL's lock table is shared by all
 # connections. One event with a phone's history may contain thousands of messages. It also limits
 # how long the rows stay locked.
-MAX_EVENTS_PER_TRANSACTION = 500
+MAX_EVENTS_PER_TRANSACTION = 250
 # A window is loaded in parts, because the size of its events is not known before.
 WINDOW_PART = 100
 READ_FIELDS = ["state", "error", "skipped", "processed_at"]
