@@ -106,7 +106,6 @@ async def _ours(
 
     message = await change("live")
     pages = Pages(port, cookies)
-    base = await _used(product, idle / 4)
     await pages.open([f"/ws/live/?alarms=&conversation={message['conversation']}"] * count)
     seconds = []
     for _ in range(changes):
@@ -124,7 +123,9 @@ async def _ours(
         raise RuntimeError(f"{pages.closed - closed} pages were closed, {pings} pings arrived")
     pages.close()
     client.close()
-    return statistics.median(seconds), max(0.0, used - 4 * base) / pings
+    await asyncio.sleep(1)
+    without_pages = await _used(product, idle)
+    return statistics.median(seconds), (used - without_pages) / pings
 
 
 async def _used(product: Product, seconds: float) -> float:
