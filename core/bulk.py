@@ -12,8 +12,7 @@ def update_rows(rows: Sequence[Model], fields: Sequence[str]) -> None:
     """Store these fields of rows of one model, each row with its own values.
 
     Like Django's `bulk_update`, it sends no signals and sets no `auto_now` field. The values are
-    passed as one array per column, so the statement's text does not grow with the number of rows:
-    it is built, parsed and planned as fast for 500 rows as for one.
+    passed as one array per column, where `bulk_update` needs a CASE expression for every value.
     """
     if not rows:
         return

@@ -26,7 +26,7 @@ class Bar:
     label: str
     value: float
     text: str
-    colour: str = NEUTRAL
+    color: str = NEUTRAL
 
 
 def main() -> int:
@@ -128,7 +128,7 @@ def chart(title: str, bars: Sequence[Bar], mark: float | None) -> str:
             f'<text x="{LABEL - 8}" y="{top + 11}" text-anchor="end" fill="#222">'
             f"{escape(bar.label)}</text>",
             f'<rect x="{LABEL}" y="{top}" width="{length:.1f}" height="{BAR}" rx="2"'
-            f' fill="{bar.colour}"/>',
+            f' fill="{bar.color}"/>',
             f'<text x="{LABEL + length + 6:.1f}" y="{top + 11}" fill="#222">'
             f"{escape(bar.text)}</text>",
         ]

@@ -67,7 +67,7 @@ class GroupCommit(Generic[D, R]):
     async def receive(self, delivery: D) -> R:
         """Return the answer to a delivery once it is committed.
 
-        If the caller is cancelled, the delivery is stored nevertheless. Raises one of
+        If the caller is canceled, the delivery is stored nevertheless. Raises one of
         STORAGE_ERRORS if its group could not be stored. After any other error each delivery of the
         group is tried alone, and raises its own.
         """

@@ -128,7 +128,8 @@ class _ChannelsOfApp(Mapping[str, Channel]):
 
     def __init__(self, channel: Channel) -> None:
         self._secret = channel.app_secret
-        self._loaded: dict[str, Channel | None] = {channel.phone_number_id: channel}
+        # An event that names no number belongs to no channel, not to one without a number.
+        self._loaded: dict[str, Channel | None] = {channel.phone_number_id: channel, "": None}
 
     def __getitem__(self, phone_number_id: str) -> Channel:
         if phone_number_id not in self._loaded:

@@ -21,6 +21,7 @@ from messaging.inbound import handlers, pending_events, reader
 from messaging.inbound.authentication import Received
 from messaging.models import Contact, Conversation, InboundEvent, Message, PendingEvent
 from tests import FIXTURES_DIR
+from tests.factories import change_channel
 from tests.messaging.support import accept, attempt_of, envelope, post, read_events, status
 
 if TYPE_CHECKING:
@@ -451,3 +452,9 @@ def test_the_conversation_list_shows_received_messages(channel: Channel) -> None
     selectors.mark_read(row)
     row.refresh_from_db()
     assert row.unread_count == 0
+
+
+def test_an_event_that_names_no_number_belongs_to_no_channel(channel: Channel) -> None:
+    change_channel(channel, phone_number_id="")
+    assert receive(text(channel=channel)).skipped == "unknown_channel"
+    assert not Message.objects.exists()
