@@ -25,8 +25,8 @@ Source = tuple[str, str]
 
 # A burst of events is read together: the pause lets some of them arrive before the first is read.
 GATHER_SECONDS = 0.025
-# For events whose notification was lost: their process ended between the commit and the
-# notification, or this process was not connected.
+# For events whose notification this process missed, because it was not connected, and for those
+# that it could not read.
 POLL_SECONDS = 5.0
 # Sources that a process reads at the same time.
 THREADS = 4
