@@ -1,4 +1,4 @@
-"""One worker process: reads events, runs procrastinate jobs and survives database outages.
+"""One worker process: delivers messages, reads events, runs procrastinate jobs, survives outages.
 
 procrastinate's own worker ends when it loses the database, sometimes with an exception and
 sometimes silently. This process restarts it after a delay until it is asked to stop.
@@ -27,6 +27,8 @@ from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.worker import Worker
 
 from core.heartbeat_file import Heartbeat
+from messaging.delivery import sender_loop
+from messaging.delivery.sender_loop import SenderLoop
 from messaging.inbound import reader_loop
 from messaging.inbound.reader_loop import ReaderLoop
 
@@ -39,24 +41,28 @@ log = structlog.get_logger(__name__)
 
 
 async def run() -> None:
-    """Read events and run jobs until SIGTERM or SIGINT.
+    """Deliver messages, read events and run jobs until SIGTERM or SIGINT.
 
-    After the signal no new jobs start, and running jobs have WORKER_SHUTDOWN_SECONDS to finish.
-    Jobs that take longer are killed, as by `kill -9`. A second signal kills them immediately.
+    After the signal nothing new starts, and what is running has WORKER_SHUTDOWN_SECONDS to finish.
+    What takes longer is killed, as by `kill -9`. A second signal kills them immediately.
     """
     _quiet_loggers()
     stopping = asyncio.Event()
     _stop_on_signals(stopping)
-    reading = asyncio.create_task(ReaderLoop().run(stopping))
+    loops = [
+        asyncio.create_task(ReaderLoop().run(stopping)),
+        asyncio.create_task(SenderLoop(concurrency=settings.WORKER_CONCURRENCY).run(stopping)),
+    ]
     try:
         await work_until(stopping)
-        await reading
+        await asyncio.gather(*loops)
     finally:
         Heartbeat("worker").end()
 
 
 async def work_until(stopping: asyncio.Event) -> None:
     """Run jobs until the event is set; wait for the database whenever it is unreachable."""
+    # Before any of the loops connects.
     _size_pools(settings.WORKER_CONCURRENCY)
     stopped = asyncio.create_task(stopping.wait())
     pause = FIRST_PAUSE
@@ -159,7 +165,8 @@ def _size_pools(concurrency: int) -> None:
     # asyncio's default executor has only four threads more than there are CPUs.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(concurrency + 2))
     pool: dict[str, Any] = settings.DATABASES["default"]["OPTIONS"]["pool"]
-    pool["max_size"] = max(pool["max_size"], concurrency + 2 + reader_loop.THREADS)
+    of_loops = reader_loop.THREADS + sender_loop.THREADS + concurrency
+    pool["max_size"] = max(pool["max_size"], concurrency + 2 + of_loops)
 
 
 def _stop_on_signals(stopping: asyncio.Event) -> None:

@@ -21,8 +21,6 @@ def main() -> None:
 
 
 def _unfinished() -> dict[str, int]:
-    from procrastinate.contrib.django.models import ProcrastinateJob
-
     from messaging.models import InboundEvent, Message
 
     out = Message.objects.filter(direction="out", sent_outside=False)
@@ -31,9 +29,7 @@ def _unfinished() -> dict[str, int]:
         "messages": out.exclude(status__in=accepted).filter(decision="").count()
         + out.exclude(status__in=accepted).filter(next_attempt_at__isnull=False).count(),
         "events": InboundEvent.objects.filter(state="pending").count(),
-        "jobs": ProcrastinateJob.objects.filter(
-            queue_name="delivery", status__in=("todo", "doing")
-        ).count(),
+        "claims": Message.objects.filter(claimed_by__isnull=False).count(),
     }
 
 

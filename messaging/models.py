@@ -178,9 +178,11 @@ class MediaUpload(models.Model):
 
 
 # Unfinished messages: in `policy`, each reason to wait has this prefix, and no final reason does.
+# One sent outside is already gone, whatever WhatsApp reports about it.
 UNFINISHED = Q(
     Q(decision="") | Q(decision__startswith="waiting_"),
     direction="out",
+    sent_outside=False,
     status__in=[
         statuses.Status.QUEUED.value,
         statuses.Status.SENDING.value,
@@ -200,6 +202,18 @@ NEEDS_A_PERSON = ~Q(decision="") & Q(
     status__in=[statuses.Status.REJECTED.value, statuses.Status.UNCONFIRMED.value],
     next_attempt_at__isnull=True,
 )
+
+
+class DeliveryWorker(models.Model):
+    """A process that claims messages and delivers them (`delivery/outbox.py`).
+
+    It counts as dead when `seen_at` is older than WORKER_STALLED_SECONDS. Its claims then end.
+    """
+
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"delivery worker {self.pk}"
 
 
 class Message(models.Model):
@@ -276,6 +290,16 @@ class Message(models.Model):
         _("round route"), max_length=10, choices=RoundRoute, default=RoundRoute.OFFICIAL
     )
     round_started_at = models.DateTimeField(_("round started at"), null=True, blank=True)
+    # The process that delivers it now. No constraint: the claim of a deleted worker has ended.
+    claimed_by = models.ForeignKey(
+        DeliveryWorker,
+        null=True,
+        editable=False,
+        on_delete=models.DO_NOTHING,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
+    )
     # Number of internal errors that ended its delivery in this round.
     faults = models.PositiveSmallIntegerField(default=0, editable=False)
     version = models.PositiveIntegerField(_("version"), default=1)
@@ -337,10 +361,22 @@ class Message(models.Model):
             models.Index(fields=["conversation", "-created_at", "-id"]),
             models.Index(fields=["conversation", "updated_at"]),
             models.Index(fields=["updated_at"], name="message_updated"),
-            # In the sweep's order, or the planner may read all messages to find a few unfinished
-            # ones.
+            # What a worker may claim at once, in the order in which it does.
             models.Index(
-                fields=["created_at"], condition=UNFINISHED, name="message_unfinished_age"
+                fields=["created_at"],
+                condition=UNFINISHED & Q(decision="", claimed_by=None),
+                name="message_outbox",
+            ),
+            # Which message of a conversation is the next one.
+            models.Index(
+                fields=["conversation", "created_at"],
+                condition=UNFINISHED,
+                name="message_unfinished",
+            ),
+            models.Index(
+                fields=["claimed_by"],
+                condition=Q(claimed_by__isnull=False),
+                name="message_claimed_by",
             ),
             models.Index(
                 fields=["client_reference"],

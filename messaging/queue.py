@@ -1,4 +1,7 @@
-"""Names the jobs of this app, enqueues them and reads the job table. The jobs are in `tasks`."""
+"""Names the jobs of this app, enqueues them, and wakes the loops of the worker processes.
+
+The jobs are in `tasks`. Neither sending a message nor reading an event is a job.
+"""
 
 from __future__ import annotations
 
@@ -7,52 +10,30 @@ import datetime as dt
 from typing import TYPE_CHECKING, Final
 
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, QuerySet, TextField
-from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Cast
-from procrastinate import exceptions, jobs
-from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate import exceptions
 
 from core.queue import PRIORITY_DELIVERY, PRIORITY_MONITORING, Job, defer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from messaging.models import Message
-
-# PostgreSQL's notification channel of committed events.
+# PostgreSQL's notification channels of committed events, and of messages that are due.
 INBOUND_CHANNEL: Final = "alterna_inbound"
-DELIVER: Final = Job(name="messaging.deliver", queue="delivery", priority=PRIORITY_DELIVERY)
+OUTBOX_CHANNEL: Final = "alterna_outbox"
 FETCH_MEDIA: Final = Job(name="messaging.fetch_media", queue="media", priority=PRIORITY_DELIVERY)
 RESCHEDULE_THROTTLED: Final = Job(
     name="messaging.reschedule_throttled", queue="care", priority=PRIORITY_MONITORING
 )
 
 
-def _conversation_lock(conversation_id: int) -> str:
-    return f"conversation:{conversation_id}"
+def wake_senders() -> None:
+    """Have the due messages delivered once the current transaction commits.
 
-
-def enqueue_delivery(message: Message) -> None:
-    """Queue delivery of the message after the transaction commits, behind earlier messages."""
-    defer(DELIVER, lock=_conversation_lock(message.conversation_id), message_id=str(message.pk))
-
-
-def wake_conversation(conversation_id: int) -> None:
-    """Run this conversation's waiting job now, because what it waited for is known."""
+    The notification reaches the `sender_loop` of every worker process; the first one to lock a
+    message claims it. A lost notification is made up for by their polling.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE procrastinate_jobs SET scheduled_at = NULL"
-            " WHERE lock = %s AND status = 'todo' AND scheduled_at > now()",
-            [_conversation_lock(conversation_id)],
-        )
-        if cursor.rowcount:
-            # Workers sleep until their next due time; this is procrastinate's own wake-up call.
-            cursor.execute(
-                'SELECT pg_notify(channel, \'{"type": "job_inserted"}\')'
-                " FROM unnest(ARRAY['procrastinate_any_queue_v1',"
-                " 'procrastinate_queue_v1#delivery']) AS channel"
-            )
+        cursor.execute("SELECT pg_notify(%s, '')", [OUTBOX_CHANNEL])
 
 
 def wake_readers(source: str, source_keys: Iterable[str]) -> None:
@@ -99,29 +80,3 @@ def _is_queued(queueing_lock: str) -> bool:
             [queueing_lock],
         )
         return cursor.fetchone() is not None
-
-
-def still_owns_job(job: jobs.Job) -> bool:
-    """Return whether this worker still owns a job that it took.
-
-    A worker that cannot reach the database for `WORKER_STALLED_SECONDS` counts as dead. Its job
-    goes to another worker, although it may be alive and in the middle of a send.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT 1 FROM procrastinate_jobs WHERE id = %s AND status = 'doing' AND attempts = %s",
-            [job.id, job.attempts],
-        )
-        return cursor.fetchone() is not None
-
-
-def without_job(messages: QuerySet[Message]) -> QuerySet[Message]:
-    """Exclude the messages that have a queued or running job."""
-    active_jobs = ProcrastinateJob.objects.annotate(
-        message=KeyTextTransform("message_id", "args")
-    ).filter(
-        task_name=DELIVER["name"],
-        status__in=("todo", "doing"),
-        message=Cast(OuterRef("pk"), TextField()),
-    )
-    return messages.exclude(Exists(active_jobs))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from functools import partial
-
 import procrastinate
 import structlog
 from django.conf import settings
@@ -17,38 +14,6 @@ from messaging.delivery import fallback_share, reconcile, runner, sweeper
 from messaging.media import files
 
 log = structlog.get_logger(__name__)
-
-
-class NotDueYet(Exception):
-    """The message is waiting; the job must run again at `until`."""
-
-    def __init__(self, until: dt.datetime) -> None:
-        super().__init__(f"not before {until.isoformat()}")
-        self.until = until
-
-
-class _DeliveryRetryStrategy(procrastinate.BaseRetryStrategy):
-    """Requeue a waiting job at its time; after an error, retry with backoff.
-
-    In both cases the job stays ahead of the later messages of its conversation. `runner.run` and
-    the policy decide how often an internal error is retried.
-    """
-
-    def get_retry_decision(
-        self, *, exception: BaseException, job: jobs.Job
-    ) -> procrastinate.RetryDecision | None:
-        if isinstance(exception, NotDueYet):
-            return procrastinate.RetryDecision(retry_at=exception.until)
-        pause = min(60, 2 ** min(job.attempts, 6))
-        log.error("delivery job failed; will run again", job=job.id, pause=pause)
-        return procrastinate.RetryDecision(retry_in={"seconds": pause})
-
-
-@app.task(**queue.DELIVER, retry=_DeliveryRetryStrategy(), pass_context=True)
-def deliver(context: procrastinate.JobContext, message_id: str) -> None:
-    until = runner.run(message_id, is_ours=partial(queue.still_owns_job, context.job))
-    if until is not None:
-        raise NotDueYet(until)
 
 
 # No retry: the next try is a job of its own, and the sweep requeues lost files.
@@ -72,23 +37,19 @@ def reschedule_throttled(channel_id: int) -> None:
     pass_context=True,
 )
 async def rescue_stalled_jobs(context: procrastinate.JobContext, timestamp: int) -> None:
-    """Requeue deliveries of dead workers; delete their other jobs, which a sweep recreates."""
+    """Delete the jobs of dead workers. Each is recreated by a sweep or runs again by its clock."""
     manager = context.app.job_manager
     stalled = await manager.get_stalled_jobs(
         seconds_since_heartbeat=settings.WORKER_STALLED_SECONDS
     )
     for job in stalled:
-        if job.task_name == queue.DELIVER["name"]:
-            log.warning("requeued job of stalled worker", job=job.id)
-            await manager.retry_job(job)
-        else:
-            await manager.finish_job(job, jobs.Status.FAILED, delete_job=True)
+        await manager.finish_job(job, jobs.Status.FAILED, delete_job=True)
 
 
 @app.periodic(cron="* * * * * */10")
 @app.task(name="messaging.sweep", queue="care", priority=PRIORITY_MONITORING, queueing_lock="sweep")
 def sweep(timestamp: int) -> None:
-    """Requeue unfinished messages and pending events that have no job."""
+    """Queue the download of awaited files without a job, and end new-chat blocks."""
     sweeper.sweep()
 
 

@@ -57,7 +57,7 @@ def accept_message(
     client_reference: str = "",
     idempotency_key: str = "",
 ) -> Acceptance:
-    """Store an outgoing message and its delivery job in one transaction.
+    """Store an outgoing message. The row itself is the order to deliver it (`outbox`).
 
     `reply_to` is the id of a message in the same conversation. Raises ValidationError keyed by
     field, or IdempotencyConflict; in both cases nothing is stored.
@@ -150,7 +150,7 @@ def _find_replay(user: User | None, key: str, digest: str) -> Message | None:
 
 
 def _store(channel: Channel, number: str, message: Message, reply_to: str | None) -> Message:
-    # The row lock orders a conversation's messages; their jobs run in that order.
+    # The row lock orders a conversation's messages; they are delivered in that order.
     conversation = contacts.lock_conversation_with(channel, phone_number=number)
     now = timezone.now()
     message.conversation = conversation
@@ -166,7 +166,7 @@ def _store(channel: Channel, number: str, message: Message, reply_to: str | None
     _wait_behind_others(message)
     message.save(force_insert=True)
     _bump_conversation(conversation, now)
-    queue.enqueue_delivery(message)
+    queue.wake_senders()
     publisher.message_changed(message)
     return message
 
@@ -258,7 +258,7 @@ def retry_message(
         message.faults = 0
         message.save(update_fields=["round", "round_route", "round_started_at", "faults"])
         attempts.refresh_message_status(message, previous, decision="")
-        queue.enqueue_delivery(message)
+        queue.wake_senders()
     return message
 
 

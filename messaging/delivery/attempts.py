@@ -27,7 +27,7 @@ from channels_app.providers.events import Receipt
 from core import phone_numbers
 from messaging import queue
 from messaging.content import MEDIA_TYPES
-from messaging.delivery import channel_feedback, policy, quotes, statuses
+from messaging.delivery import channel_feedback, outbox, policy, quotes, statuses
 from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import amendments, pending_events
 from messaging.live import publisher
@@ -220,22 +220,27 @@ def record_result(attempt: DeliveryAttempt, result: Accepted | SendError) -> Out
             _lock_id(attempt, result.provider_message_id or "")
         attempts, attempt = _lock_attempts(attempt)
         before = _snapshot(attempt)
-        if isinstance(result, Accepted):
-            outcome = Outcome.ACCEPTED
-        else:
-            outcome = Outcome(result.outcome)
-            if attempt.receipt != Receipt.FAILED or not statuses.late_error_replaces(
-                attempt.error_code, known=result.code, outcome=outcome
-            ):
-                _set_error(attempt, code=result.code, title=result.title, detail=result.detail)
-        if before.outcome in (Outcome.STARTED, Outcome.UNKNOWN):
-            attempt.finished_at = timezone.now()
-        attempt.outcome = outcome
-        _merge_receipt(attempt, Receipt.NONE, None)
+        apply_result(attempt, result)
         if isinstance(result, Accepted | Unknown):
             _store_provider_id(attempt, result.provider_message_id or "")
         _save(attempt, before, attempts)
         return Outcome(attempt.outcome)
+
+
+def apply_result(attempt: DeliveryAttempt, result: Accepted | SendError) -> None:
+    """Set what follows from the provider's response, besides its id. Stores nothing."""
+    if attempt.outcome in (Outcome.STARTED, Outcome.UNKNOWN):
+        attempt.finished_at = timezone.now()
+    if isinstance(result, Accepted):
+        outcome = Outcome.ACCEPTED
+    else:
+        outcome = Outcome(result.outcome)
+        if attempt.receipt != Receipt.FAILED or not statuses.late_error_replaces(
+            attempt.error_code, known=result.code, outcome=outcome
+        ):
+            _set_error(attempt, code=result.code, title=result.title, detail=result.detail)
+    attempt.outcome = outcome
+    _merge_receipt(attempt, Receipt.NONE, None)
 
 
 def _lock_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:
@@ -247,7 +252,7 @@ def _lock_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:
 def close_attempts_of_dead_worker(attempts: Sequence[DeliveryAttempt]) -> None:
     """Close the attempts of a dead worker: whether the message was sent is unknown.
 
-    The caller holds the message's row, and the job's lock proves that no worker is sending.
+    The caller holds the message's row and its claim, so no living worker is sending.
     """
     for attempt in attempts:
         if attempt.outcome != Outcome.STARTED:
@@ -284,7 +289,7 @@ def record_receipt(
         _save(attempt, before, attempts)
         if attempt.outcome == Outcome.REJECTED != before.outcome:
             # A late failure: the policy decides again, as after an immediate rejection.
-            queue.enqueue_delivery(attempt.message)
+            queue.wake_senders()
         changed = (attempt.outcome, attempt.error_code) != (before.outcome, before.error_code)
         if changed or attempt.rule in ("probe", "asked"):
             whole = Connection.objects.select_related("channel")
@@ -411,12 +416,12 @@ def _save(attempt: DeliveryAttempt, before: _Snapshot, attempts: Sequence[Delive
         return
     attempt.save()
     refresh_message_status(attempt.message, attempts)
-    # Wake the job that waited for this outcome. A running job needs no wake-up.
+    # Continue with what waited for this outcome. A worker that delivers it now needs no wake-up.
     if attempt.outcome != before.outcome and (
         before.outcome == Outcome.UNKNOWN
         or (attempt.outcome == Outcome.ACCEPTED and before.outcome != Outcome.STARTED)
     ):
-        queue.wake_conversation(attempt.message.conversation_id)
+        outbox.wake([attempt.message.conversation_id])
 
 
 def _store_provider_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:

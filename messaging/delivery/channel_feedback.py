@@ -57,6 +57,16 @@ def note(attempt: DeliveryAttempt, result: Accepted | SendError) -> None:
         )
 
 
+def is_nothing_new(attempt: DeliveryAttempt, result: Accepted) -> bool:
+    """Return whether `note` has nothing to do: a healthy connection accepted a message."""
+    connection = attempt.connection
+    return (
+        result.took_our_id in (None, connection.takes_message_ids)
+        and not circuit_breaker.is_open(connection)
+        and not (connection.is_primary and connection.health != Connection.Health.OK)
+    )
+
+
 def note_receipt(attempt: DeliveryAttempt) -> None:
     """Update the channel from a receipt that changed the attempt. In a transaction."""
     if attempt.outcome == Outcome.REJECTED and attempt.receipt == Receipt.FAILED:

@@ -45,10 +45,12 @@ INTERNAL_ERROR = "internal_error"
 # The error code of an attempt whose worker was considered dead.
 WORKER_LOST = "worker_lost"
 
+# The reason of a message that waits for the number's limit per second.
+WAITING_THROUGHPUT = "waiting_throughput"
 # The reason of a message that waits for an earlier one of its conversation.
 WAITING_TURN = "waiting_turn"
 # Reasons to wait for a reserved slot; if the limits change, the slots change.
-THROTTLE_REASONS = ("waiting_throughput", "waiting_pace", "waiting_new_chat")
+THROTTLE_REASONS = (WAITING_THROUGHPUT, "waiting_pace", "waiting_new_chat")
 
 # Reasons after which only a person can retry the message.
 FINAL_REASONS = frozenset(
@@ -89,7 +91,7 @@ REASONS: dict[str, str | Promise] = {
     "waiting_confirmation": _("The provider did not respond; awaiting delivery confirmation."),
     "waiting_pace": _("Waiting for the fallback's limit per minute."),
     "waiting_fallback": _("The fallback is not available; waiting to retry."),
-    "waiting_throughput": _("Waiting for the number's limit per second."),
+    WAITING_THROUGHPUT: _("Waiting for the number's limit per second."),
     "waiting_recipient": _("WhatsApp limits how many messages one customer receives; waiting."),
     WAITING_TURN: _("An earlier message to this customer is waiting; this one is sent after it."),
     "waiting_new_chat": _("Waiting for the daily limit of new customers."),
@@ -330,7 +332,7 @@ def _apply_primary_limits(
     if limits.recipient is not None and limits.recipient > now:
         return Wait(limits.recipient, "waiting_recipient")
     if limits.throughput is not None and limits.throughput > now:
-        return Wait(limits.throughput, "waiting_throughput")
+        return Wait(limits.throughput, WAITING_THROUGHPUT)
     return step
 
 

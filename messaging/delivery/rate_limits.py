@@ -24,7 +24,7 @@ from messaging.delivery.statuses import Outcome, Route
 from messaging.models import Conversation, DeliveryAttempt, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
 # First half of an advisory lock's key; any number that no other lock uses.
 _PACE_LOCK = 0x4641_4C4C
@@ -155,14 +155,88 @@ class _Session:
 def _throughput_free_at(
     message: Message, connection: Connection, now: dt.datetime
 ) -> dt.datetime | None:
-    if not _connection_starts.is_full_within(connection.pk, 1.0):
+    if not _is_near_throughput(connection):
         return None
-    limit = connection.throughput
+    starts, last = _recent_starts(connection, now), None
+    if message.decision != policy.WAITING_THROUGHPUT:
+        waiting = Message.objects.filter(conversation__channel=connection.channel_id)
+        last = _last_reserved(message, waiting, policy.WAITING_THROUGHPUT, now)
+    return _throughput_slot(connection, starts, last, now)
+
+
+def _is_near_throughput(connection: Connection) -> bool:
+    return _connection_starts.is_full_within(connection.pk, 1.0)
+
+
+def _recent_starts(connection: Connection, now: dt.datetime) -> list[dt.datetime]:
+    """Return when the connection's sends of the last second started, latest first."""
     recent = DeliveryAttempt.objects.filter(connection=connection, started_at__gt=now - _SECOND)
-    starts = list(recent.order_by("-started_at").values_list("started_at", flat=True)[:limit])
-    free_at = starts[-1] + _SECOND if len(starts) >= limit else None
-    waiting = Message.objects.filter(conversation__channel=connection.channel_id)
-    return _next_slot(message, waiting, "waiting_throughput", free_at, _SECOND / limit, now)
+    latest = recent.order_by("-started_at").values_list("started_at", flat=True)
+    return list(latest[: connection.throughput])
+
+
+def _throughput_slot(
+    connection: Connection,
+    starts: Sequence[dt.datetime],
+    last_reserved: dt.datetime | None,
+    now: dt.datetime,
+) -> dt.datetime | None:
+    limit = connection.throughput
+    free_at = starts[limit - 1] + _SECOND if len(starts) >= limit else None
+    return _after_reserved(last_reserved, free_at, _SECOND / limit, now)
+
+
+class BatchLimits:
+    """The limits of an official connection for first sends that are decided together.
+
+    It answers as `limits_for` would if each of them had been stored before the next.
+    """
+
+    def __init__(self, connection: Connection, now: dt.datetime) -> None:
+        self._connection, self._now = connection, now
+        self._loaded = False
+        self._starts: list[dt.datetime] = []
+        self._last_reserved: dt.datetime | None = None
+
+    def limits_for(self, message: Message) -> policy.Limits:
+        """Return when each limit next has a slot for this message. In a transaction."""
+        return policy.Limits(
+            throughput=self._throughput_free_at(message),
+            recipient=_recipient_free_at(message, self._now),
+        )
+
+    def _throughput_free_at(self, message: Message) -> dt.datetime | None:
+        if not (self._loaded or _is_near_throughput(self._connection)):
+            return None
+        if not self._loaded:
+            self._load()
+        reserved = message.decision == policy.WAITING_THROUGHPUT
+        last = None if reserved else self._last_reserved
+        return _throughput_slot(self._connection, self._starts, last, self._now)
+
+    def add_start(self, attempt: DeliveryAttempt) -> None:
+        """Add an attempt that starts now."""
+        record_start(attempt)
+        self._starts.insert(0, attempt.started_at)
+
+    def add_wait(self, until: dt.datetime) -> None:
+        """Add a message that waits for the slot at this time."""
+        self._last_reserved = max(self._last_reserved or until, until)
+
+    def _load(self) -> None:
+        self._loaded = True
+        # Those of this batch are not stored yet, and are those that started latest.
+        mine = self._starts
+        stored = _recent_starts(self._connection, self._now)
+        self._starts = [*mine, *stored]
+        waiting = Message.objects.filter(
+            conversation__channel=self._connection.channel_id,
+            decision=policy.WAITING_THROUGHPUT,
+            next_attempt_at__gt=self._now,
+        )
+        last = waiting.order_by("-next_attempt_at").values_list("next_attempt_at", flat=True)
+        if stored_last := last.first():
+            self.add_wait(stored_last)
 
 
 def _next_slot(
@@ -179,11 +253,24 @@ def _next_slot(
     """
     if message.decision == reason:
         return free_at
-    reserved = waiting.filter(decision=reason, next_attempt_at__gt=now).exclude(pk=message.pk)
-    last = reserved.order_by("-next_attempt_at").values_list("next_attempt_at", flat=True).first()
-    if last is None:
-        return free_at
-    return max(last + each, free_at or now)
+    return _after_reserved(_last_reserved(message, waiting, reason, now), free_at, each, now)
+
+
+def _last_reserved(
+    message: Message, waiting: QuerySet[Message], reason: str, now: dt.datetime
+) -> dt.datetime | None:
+    reserved = Message.objects.filter(decision=reason, next_attempt_at__gt=now)
+    # Nearly always nobody waits, which is cheaper to ask than who waits here.
+    if not reserved.exists():
+        return None
+    here = waiting.filter(decision=reason, next_attempt_at__gt=now).exclude(pk=message.pk)
+    return here.order_by("-next_attempt_at").values_list("next_attempt_at", flat=True).first()
+
+
+def _after_reserved(
+    last: dt.datetime | None, free_at: dt.datetime | None, each: dt.timedelta, now: dt.datetime
+) -> dt.datetime | None:
+    return free_at if last is None else max(last + each, free_at or now)
 
 
 def _recipient_free_at(message: Message, now: dt.datetime) -> dt.datetime | None:

@@ -1,11 +1,11 @@
-"""Carry out the policy for one message.
+"""Carry out the policy for one message that this worker has claimed (`outbox`).
 
 An attempt is committed as `started` before the provider is called. The provider is called outside
 of any transaction, and the outcome is written in a second transaction. A crash therefore leaves
 either no attempt or one that is known to be unfinished; an unfinished attempt counts as an unknown
 outcome, never as nothing. The request is built before the first commit: nothing slow may run
 between that commit and the send, because another worker takes over a message whose worker seems
-dead.
+dead. `first_sends` does the same for many messages at once if their case is simple.
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ from channels_app.providers.base import (
 from channels_app.providers.cloud.client import longest_send
 from channels_app.providers.error_codes import failure
 from messaging import contacts, queue
-from messaging.delivery import attempts, channel_feedback, policy, rate_limits, statuses
+from messaging.delivery import (
+    attempts,
+    channel_feedback,
+    outbox,
+    policy,
+    rate_limits,
+    statuses,
+)
 from messaging.live import publisher
 from messaging.media import files
 from messaging.models import DeliveryAttempt, Message
@@ -57,34 +64,42 @@ _DATABASE_DOWN = (OperationalError, InterfaceError, PoolTimeout)
 
 
 @dataclass(frozen=True, slots=True)
-class _PendingSend:
+class PendingSend:
     """An attempt that is committed as started, with its provider and the request for it.
 
     The provider has its credentials already: nothing may fail between the commit and the send.
+    `worker_id` is the claim under which it was started.
     """
 
     attempt: DeliveryAttempt
     outbound: OutboundMessage
     provider: Provider
+    worker_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MadeSend:
+    """An attempt and the provider's response to it, which is not stored yet."""
+
+    attempt: DeliveryAttempt
+    result: Accepted | SendError
+    worker_id: int | None = None
 
 
 class _TakenOver(Exception):
     """Another worker now delivers the message, because this one seemed dead."""
 
 
-def _always_ours() -> bool:
-    return True
-
-
-def run(message_id: str, is_ours: Callable[[], bool] = _always_ours) -> dt.datetime | None:
+def run(
+    message_id: str, worker_id: int | None = None, *, made: MadeSend | None = None
+) -> dt.datetime | None:
     """Deliver a message, and prevent internal errors from blocking its conversation forever.
 
-    Works like `deliver`; `is_ours` returns whether this worker still owns the message. After an
-    internal error the message is retried a few times. Then it is held with the reason, and staff
-    are alerted. Raises only while the database is down.
+    Works like `deliver`. After an internal error the message is retried a few times. Then it is
+    held with the reason, and staff are alerted. Raises only while the database is down.
     """
     try:
-        return deliver(message_id, is_ours)
+        return deliver(message_id, worker_id, made=made)
     except Exception as error:
         if _is_database_down(error):
             raise
@@ -92,38 +107,42 @@ def run(message_id: str, is_ours: Callable[[], bool] = _always_ours) -> dt.datet
         return _record_fault(message_id, error)
 
 
-def deliver(message_id: str, is_ours: Callable[[], bool] = _always_ours) -> dt.datetime | None:
+def deliver(
+    message_id: str, worker_id: int | None = None, *, made: MadeSend | None = None
+) -> dt.datetime | None:
     """Deliver a message as far as possible now. Return when to run again, or None when finished.
 
-    Only one worker at a time may call this for a conversation. The job's lock ensures that, except
-    for a worker that lost the database and counts as dead. Such a worker starts no new attempt
-    (`is_ours`), and its successor waits until the first send must have ended
-    (`policy.MessageFacts.send_seconds`). A message that was deleted is finished.
+    The caller has claimed the message for `worker_id`. A worker whose claim has ended, because it
+    seemed dead, starts no new attempt, and its successor waits until the first send must have ended
+    (`policy.MessageFacts.send_seconds`). A message that was deleted is finished. `made` is a send
+    whose result is not stored yet: it is stored first.
     """
     while True:
-        try:
-            step, send = _decide(message_id, is_ours)
-        except Message.DoesNotExist:
-            log.warning("message no longer exists", message=message_id)
-            return None
-        except _TakenOver:
-            log.warning("message was taken over by another worker", message=message_id)
-            return None
-        if isinstance(step, policy.Wait):
-            _mark_queued_behind(message_id, step.until)
-            return step.until
-        if send is None:
-            return None
-        result = _send(send, is_ours)
-        outcome = _retry_while_db_down(partial(attempts.record_result, send.attempt, result))
-        _retry_while_db_down(partial(channel_feedback.note, send.attempt, result))
+        if made is None:
+            try:
+                step, send = _decide(message_id, worker_id)
+            except Message.DoesNotExist:
+                log.warning("message no longer exists", message=message_id)
+                return None
+            except _TakenOver:
+                log.warning("message was taken over by another worker", message=message_id)
+                return None
+            if isinstance(step, policy.Wait):
+                mark_queued_behind(message_id, step.until)
+                return step.until
+            if send is None:
+                return None
+            made = make(send)
+        outcome = retry_while_db_down(partial(attempts.record_result, made.attempt, made.result))
+        retry_while_db_down(partial(channel_feedback.note, made.attempt, made.result))
         if outcome == statuses.Outcome.ACCEPTED:
             return None
+        made = None
 
 
 def _decide(
-    message_id: str, is_ours: Callable[[], bool] = _always_ours
-) -> tuple[policy.Step, _PendingSend | None]:
+    message_id: str, worker_id: int | None = None
+) -> tuple[policy.Step, PendingSend | None]:
     """Run the policy and store its decision. An attempt is committed as started."""
     with transaction.atomic():
         message = (
@@ -132,7 +151,7 @@ def _decide(
             .select_related("conversation__channel__cloud", "conversation__contact", "media")
             .get(pk=message_id)
         )
-        if not is_ours():
+        if message.claimed_by_id != worker_id:
             raise _TakenOver
         previous = attempts.attempts_for(message)
         attempts.close_attempts_of_dead_worker(previous)
@@ -140,9 +159,10 @@ def _decide(
         step = _next_step(message, previous, now)
         send = None
         if isinstance(step, policy.Attempt):
-            attempt = _create_attempt(message, step, now, before=previous)
+            attempt = new_attempt(message, step, now, before=previous)
+            attempt.save(force_insert=True)
             provider = registry.provider_for(attempt.connection)
-            send = _PendingSend(attempt, _outbound(message, attempt), provider)
+            send = PendingSend(attempt, outbound(message, attempt), provider, worker_id)
             rate_limits.record_start(attempt)
             attempts.refresh_message_status(
                 message, [*previous, attempt], next_attempt_at=None, decision=""
@@ -155,7 +175,7 @@ def _decide(
             attempts.refresh_message_status(
                 message, previous, next_attempt_at=None, decision=step.reason
             )
-            log.info("delivery stopped", message=message_id, reason=step.reason)
+            log.info("delivery stopped", message=str(message_id), reason=step.reason)
     return step, send
 
 
@@ -191,7 +211,7 @@ def _record_fault(message_id: str, error: Exception) -> dt.datetime | None:
             # Deriving the status is what fails: write only what is certain.
             _store_fault_decision(message_id, until, step.reason)
     if until is not None:
-        _mark_queued_behind(message_id, until)
+        mark_queued_behind(message_id, until)
     return until
 
 
@@ -227,7 +247,7 @@ def _is_database_down(error: BaseException | None) -> bool:
     return False
 
 
-def _mark_queued_behind(message_id: str, until: dt.datetime) -> None:
+def mark_queued_behind(message_id: str, until: dt.datetime) -> None:
     """Record on the later messages of a conversation that they wait for this one.
 
     Takes the conversation's lock, as storing a message does, so that no new message is missed.
@@ -253,8 +273,8 @@ def reschedule_throttled(channel_id: int) -> None:
         decision__in=policy.THROTTLE_REASONS,
     )
     with transaction.atomic():
-        for message in _update_and_publish(waiting, decision="", next_attempt_at=None):
-            queue.wake_conversation(message.conversation_id)
+        if _update_and_publish(waiting, decision="", next_attempt_at=None):
+            queue.wake_senders()
 
 
 def _update_and_publish(queryset: QuerySet[Message], **decided: Any) -> list[Message]:
@@ -272,7 +292,7 @@ def _update_and_publish(queryset: QuerySet[Message], **decided: Any) -> list[Mes
 def _next_step(message: Message, previous: list[DeliveryAttempt], now: dt.datetime) -> policy.Step:
     """Collect the policy's input and run it. The caller holds the lock on the message's row."""
     channel = message.conversation.channel
-    facts, attempt_facts = _facts(message), attempts.facts(previous)
+    facts, attempt_facts = facts_of(message), attempts.facts(previous)
     # A message without attempts uses its primary route: the fallbacks are not even loaded.
     may_fall_back = (
         bool(previous)
@@ -313,15 +333,16 @@ def _connection_for(channel: Channel, step: policy.Attempt) -> Connection:
     )
 
 
-def _create_attempt(
+def new_attempt(
     message: Message, step: policy.Attempt, now: dt.datetime, *, before: list[DeliveryAttempt]
 ) -> DeliveryAttempt:
+    """Return the attempt of a step, started now and not stored yet."""
     connection = _connection_for(message.conversation.channel, step)
     reserved = registry.reserved_id(connection, type_=message.type, content=message.content)
     if step.reason == policy.REPEAT:
         # With the same id the customer sees one message, whichever of the sends arrived.
         reserved = next(a.reserved_id for a in reversed(before) if a.outcome == "unknown")
-    attempt = DeliveryAttempt(
+    return DeliveryAttempt(
         message=message,
         number=len(before) + 1,
         reserved_id=reserved,
@@ -330,17 +351,16 @@ def _create_attempt(
         rule=step.reason,
         started_at=now,
     )
-    attempt.save(force_insert=True)
-    return attempt
 
 
-def _send(send: _PendingSend, is_ours: Callable[[], bool] = _always_ours) -> Accepted | SendError:
+def make(send: PendingSend) -> MadeSend:
+    """Call the provider. Raises nothing."""
     attempt, message = send.attempt, send.attempt.message
     started = time.monotonic()
     result: Accepted | SendError
     try:
         with files.limit_large_sends(send.outbound.file):
-            if not _may_send(attempt, is_ours):
+            if not _may_send(send):
                 raise failure(Transient, "taken_over")
             result = send.provider.send(send.outbound)
     except SendError as error:
@@ -358,19 +378,23 @@ def _send(send: _PendingSend, is_ours: Callable[[], bool] = _always_ours) -> Acc
         code=getattr(result, "code", ""),
         ms=round((time.monotonic() - started) * 1000),
     )
-    return result
+    return MadeSend(attempt, result, send.worker_id)
 
 
-def _may_send(attempt: DeliveryAttempt, is_ours: Callable[[], bool]) -> bool:
+def _may_send(send: PendingSend) -> bool:
     """Return whether this worker may still call the provider: no other took the message over.
 
     A recent decision needs no check. A clock that was set back counts as a pause.
     """
-    fresh = dt.timedelta(0) <= timezone.now() - attempt.started_at <= OWNERSHIP_GRACE
-    return fresh or _retry_while_db_down(is_ours)
+    age = timezone.now() - send.attempt.started_at
+    if dt.timedelta(0) <= age <= OWNERSHIP_GRACE:
+        return True
+    message_id = str(send.attempt.message_id)
+    return retry_while_db_down(partial(outbox.is_claimed_by, message_id, send.worker_id))
 
 
-def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
+def outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
+    """Return the message as the attempt's provider gets it."""
     return OutboundMessage(
         reference=attempts.reference(attempt),
         to=message.conversation.contact.phone_number or "",
@@ -383,7 +407,7 @@ def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
     )
 
 
-def _retry_while_db_down(operation: Callable[[], T]) -> T:
+def retry_while_db_down(operation: Callable[[], T]) -> T:
     """Call `operation`, waiting for the database while it is down.
 
     Giving up loses a provider's response: the attempt then counts as unknown.
@@ -402,7 +426,8 @@ def _retry_while_db_down(operation: Callable[[], T]) -> T:
             pause = min(pause * 2, 5)
 
 
-def _facts(message: Message) -> policy.MessageFacts:
+def facts_of(message: Message) -> policy.MessageFacts:
+    """Return what the policy needs to know of the message."""
     timeout = message.conversation.channel.request_timeout_seconds
     size = message.media.size if message.media else 0
     return policy.MessageFacts(

@@ -7,7 +7,7 @@ deletion can arrive before its message.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from django.db import connection
@@ -39,6 +39,28 @@ def lock_id(channel_id: int, provider_message_id: str) -> None:
             "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
             [f"{channel_id}:{provider_message_id}"],
         )
+
+
+def try_lock_ids(keys: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
+    """Like `lock_id` for many ids of channels, but skips those that another transaction holds.
+
+    Returns those that are locked.
+    """
+    named = {f"{channel_id}:{id_}": (channel_id, id_) for channel_id, id_ in keys}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name FROM unnest(%s::text[]) AS name"
+            " WHERE pg_try_advisory_xact_lock(hashtextextended(name, 0))",
+            [list(named)],
+        )
+        return {named[name] for (name,) in cursor.fetchall()}
+
+
+def which_exist(keys: Collection[tuple[int, str]]) -> set[tuple[int, str]]:
+    """Return the ids of channels for which an event is stored."""
+    channels, ids = {channel_id for channel_id, _ in keys}, {id_ for _, id_ in keys}
+    stored = PendingEvent.objects.filter(channel__in=channels, provider_message_id__in=ids)
+    return set(stored.values_list("channel_id", "provider_message_id")) & set(keys)
 
 
 def store_receipt(

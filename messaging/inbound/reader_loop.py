@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import structlog
-from django.db import close_old_connections, connection
+from django.db import close_old_connections
 
+from core import notifications
 from messaging import queue
 from messaging.inbound import reader
 from messaging.models import InboundEvent
@@ -30,7 +30,6 @@ GATHER_SECONDS = 0.025
 POLL_SECONDS = 5.0
 # Sources that a process reads at the same time.
 THREADS = 4
-FIRST_PAUSE, MAX_PAUSE = 0.5, 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -56,21 +55,16 @@ class ReaderLoop:
         self._threads.shutdown()
 
     async def _listen_forever(self) -> None:
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                async with await _connect() as listener:
-                    await listener.execute(f"LISTEN {queue.INBOUND_CHANNEL}")
-                    while True:
-                        # The first time, for what was notified before the connection.
-                        self._wake(await self._in_thread(_pending_sources))
-                        pause = FIRST_PAUSE
-                        async for notification in listener.notifies(timeout=self._poll_seconds):
-                            self._wake([queue.source_in(notification.payload)])
-            except Exception as error:
-                log.warning("reader lost the database; tries again", error=type(error).__name__)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, MAX_PAUSE)
+        listening = notifications.listen(queue.INBOUND_CHANNEL, poll_seconds=self._poll_seconds)
+        async with contextlib.aclosing(listening):
+            async for payload in listening:
+                if payload is not None:
+                    self._wake([queue.source_in(payload)])
+                    continue
+                try:
+                    self._wake(await self._in_thread(_pending_sources))
+                except Exception as error:
+                    log.warning("pending events not found; tries again", error=repr(error)[:300])
 
     def _wake(self, sources: Iterable[Source]) -> None:
         for source in sources:
@@ -110,14 +104,3 @@ class ReaderLoop:
 def _pending_sources() -> list[Source]:
     pending = InboundEvent.objects.filter(state=InboundEvent.State.PENDING).order_by()
     return list(pending.values_list("source", "source_key").distinct())
-
-
-async def _connect() -> psycopg.AsyncConnection[Any]:
-    parameters = connection.get_connection_params()
-    for ours in ("cursor_factory", "context", "prepare_threshold"):
-        parameters.pop(ours, None)
-    # A server that vanished without a word is noticed.
-    keepalives = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3}
-    return await psycopg.AsyncConnection.connect(
-        **{"connect_timeout": 5, **keepalives, **parameters}, autocommit=True
-    )

@@ -16,13 +16,12 @@ from instances import receiving
 from instances.connections import lifecycle
 from instances.models import WhatsAppSession
 from instances.receive_mode import backfill
-from messaging import queue
-from messaging.delivery import accept, sweeper
+from messaging.delivery import accept
 from messaging.delivery.statuses import Status, merge_status
 from messaging.inbound import journal
 from messaging.models import Conversation, Message, PendingEvent
 from tests.instances.support import CUSTOMER, NAME, Evolution, read, wait_until
-from tests.messaging.support import jobs
+from tests.messaging.support import deliver_due
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -213,9 +212,8 @@ def test_a_rejected_message_typed_on_the_phone_is_never_sent_by_us(
     receive(session, typed("OUT"), update("OUT", "ERROR"))
     message = Message.objects.get()
     assert (message.status, message.error_code) == ("rejected", "error")
-    Message.objects.update(updated_at=timezone.now() - dt.timedelta(hours=1))
-    sweeper.sweep()
-    assert jobs(task_name=queue.DELIVER["name"]) == []
+    deliver_due()
+    assert not message.attempts.exists()
     with pytest.raises(accept.NotRetryable):
         accept.retry_message(message, route="official", user=None)
     # A delivery proves more than a failure.

@@ -21,7 +21,8 @@ from procrastinate.contrib.django import app
 from channels_app.models import Channel, Connection
 from core.queue import Job, defer
 from messaging.delivery import accept as sending
-from messaging.delivery import runner
+from messaging.delivery import first_sends, outbox, runner
+from messaging.delivery.sender_loop import SenderLoop
 from messaging.inbound import authentication, reader
 from messaging.inbound.reader_loop import ReaderLoop
 from messaging.models import DeliveryAttempt, InboundEvent, Message
@@ -154,11 +155,26 @@ def envelope(
     }
 
 
+def deliver_due() -> None:
+    """Deliver what is due, one message after another, until nothing is."""
+    worker_id = outbox.register()
+    while True:
+        taken = first_sends.take(worker_id, new=64, waiting=64, on_taken=lambda taken: None)
+        if not taken.ids():
+            break
+        left, _ = first_sends.record([runner.make(send) for send in taken.sends])
+        made = {one.attempt.message_id: one for one in left}
+        for message_id in [*taken.others, *made]:
+            runner.run(str(message_id), worker_id, made=made.get(message_id))
+            outbox.release(str(message_id), worker_id)
+    outbox.unregister(worker_id)
+
+
 def run_jobs(*queues: str, concurrency: int = 1) -> None:
     """Run the due jobs in a real worker of this process until none is left."""
     with app.replace_connector(app.connector.get_worker_connector()):  # type: ignore[attr-defined]
         app.run_worker(
-            queues=list(queues or ("delivery",)),
+            queues=list(queues),
             wait=False,
             concurrency=concurrency,
             listen_notify=False,
@@ -169,11 +185,10 @@ def run_jobs(*queues: str, concurrency: int = 1) -> None:
 
 @contextlib.contextmanager
 def running_worker(poll_seconds: float = 5.0, *, care: bool = False) -> Iterator[None]:
-    """Run a real worker and the reader of events during the test, as in production.
+    """Deliver messages, read events and run jobs during the test, as a worker does in production.
 
-    `poll_seconds`: how often they poll for due jobs and pending events, besides notifications of
-    new ones. `care`: whether it also runs periodic maintenance, whose jobs wake it every few
-    seconds.
+    `poll_seconds`: how often the loops look for due messages, pending events and due jobs, besides
+    notifications of new ones. `care`: whether it also runs periodic maintenance.
     """
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
@@ -183,13 +198,16 @@ def running_worker(poll_seconds: float = 5.0, *, care: bool = False) -> Iterator
             async with app.open_async():
                 worker = asyncio.create_task(
                     app.run_worker_async(
-                        queues=["delivery", *(["care"] if care else [])],
+                        queues=["care"] if care else ["none"],
                         concurrency=4,
                         fetch_job_polling_interval=poll_seconds,
                         install_signal_handlers=False,
                     )
                 )
-                await ReaderLoop(poll_seconds=poll_seconds).run(stop)
+                await asyncio.gather(
+                    ReaderLoop(poll_seconds=poll_seconds).run(stop),
+                    SenderLoop(concurrency=4, poll_seconds=poll_seconds).run(stop),
+                )
                 worker.cancel()
                 await asyncio.wait([worker])
 

@@ -1,0 +1,158 @@
+"""Which worker delivers which message.
+
+The message table is the outbox. A message is due when it is unfinished, its time has come and no
+earlier message of its conversation is unfinished. A worker claims due messages and is then the only
+one to deliver them. The claims of a worker that seems dead end; whoever claims such a message next
+treats a started attempt as one that may have been sent.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from messaging import queue
+from messaging.models import UNFINISHED, DeliveryWorker, Message
+
+log = structlog.get_logger(__name__)
+
+# In `_due`, of the outer query.
+_SAME = Q(conversation=OuterRef("conversation"))
+_EARLIER = Q(created_at__lt=OuterRef("created_at")) | Q(
+    created_at=OuterRef("created_at"), pk__lt=OuterRef("pk")
+)
+
+
+class LeaseExpired(Exception):
+    """This worker seemed dead to the others: its claims have ended, and it must register again."""
+
+
+def register() -> int:
+    """Register this process as a worker. Returns its id."""
+    return DeliveryWorker.objects.create(seen_at=Now()).pk
+
+
+def renew(worker_id: int) -> None:
+    """Show that the worker is alive. Raises LeaseExpired."""
+    if not _alive().filter(pk=worker_id).update(seen_at=Now()):
+        raise LeaseExpired
+
+
+def unregister(worker_id: int) -> None:
+    """End a worker and its claims."""
+    with transaction.atomic():
+        DeliveryWorker.objects.filter(pk=worker_id).delete()
+        _end_claims(Message.objects.filter(claimed_by=worker_id))
+
+
+def end_dead_claims() -> None:
+    """End the claims of workers that have not been seen for WORKER_STALLED_SECONDS."""
+    with transaction.atomic():
+        DeliveryWorker.objects.exclude(pk__in=_alive().values("pk")).delete()
+        worker = DeliveryWorker.objects.filter(pk=OuterRef("claimed_by"))
+        orphans = Message.objects.filter(~Exists(worker), claimed_by__isnull=False)
+        if ended := _end_claims(orphans):
+            log.warning("messages of a dead worker are delivered again", messages=ended)
+
+
+def end_forgotten_claims(worker_id: int, *, known: Collection[UUID]) -> None:
+    """End the worker's claims on messages that it does not know to deliver.
+
+    Those whose release failed, for example because the database was down.
+    """
+    _end_claims(Message.objects.filter(claimed_by=worker_id).exclude(pk__in=list(known)))
+
+
+def lock_lease(worker_id: int) -> None:
+    """Hold the lease until the end of the transaction, which may claim messages.
+
+    Whoever ends the worker's claims waits for it. Raises LeaseExpired.
+    """
+    alive = _alive().select_for_update(no_key=True, of=("self",))
+    if not alive.filter(pk=worker_id).values_list("pk").first():
+        raise LeaseExpired
+
+
+def lock_new(*, limit: int) -> list[Message]:
+    """Lock the oldest due messages on which nothing has been decided.
+
+    The caller holds the lease (`lock_lease`) and stores `claimed_by`.
+    """
+    return _lock(_due(Q(decision="")), limit)
+
+
+def lock_waiting(*, now: dt.datetime, limit: int) -> list[Message]:
+    """Lock the messages whose waiting time is over, as `lock_new` does."""
+    waiting = ~Q(decision="") & Q(next_attempt_at__isnull=False, next_attempt_at__lte=now)
+    return _lock(_due(waiting), limit)
+
+
+def release(message_id: str, worker_id: int | None) -> None:
+    """End a claim. Unless the message waits, it or the next of its conversation is due now."""
+    with transaction.atomic():
+        Message.objects.filter(pk=message_id, claimed_by=worker_id).update(claimed_by=None)
+        later = Q(UNFINISHED, next_attempt_at__gt=timezone.now())
+        for message in Message.objects.filter(pk=message_id).exclude(later).only("conversation"):
+            wake([message.conversation_id])
+
+
+def wake(conversation_ids: Iterable[int]) -> bool:
+    """Let the first unfinished message of these conversations be delivered now.
+
+    Because what it waited for is known, or nothing is before it any more. Returns whether there is
+    one.
+    """
+    unfinished = Message.objects.filter(UNFINISHED, conversation__in=list(conversation_ids))
+    if not unfinished.exists():
+        return False
+    now = timezone.now()
+    unfinished.filter(next_attempt_at__gt=now).update(next_attempt_at=now)
+    queue.wake_senders()
+    return True
+
+
+def with_several_unfinished(conversation_ids: Iterable[int]) -> list[int]:
+    """Return those of these conversations that have more than one unfinished message."""
+    ids = list(conversation_ids)
+    if not ids:
+        return []
+    unfinished = Message.objects.filter(UNFINISHED, conversation__in=ids).order_by()
+    counted = unfinished.values("conversation").annotate(count=Count("pk")).filter(count__gt=1)
+    return list(counted.values_list("conversation", flat=True))
+
+
+def is_claimed_by(message_id: str, worker_id: int | None) -> bool:
+    """Return whether the worker may still deliver the message."""
+    return Message.objects.filter(pk=message_id, claimed_by=worker_id).exists()
+
+
+def _alive() -> QuerySet[DeliveryWorker]:
+    since = Now() - dt.timedelta(seconds=settings.WORKER_STALLED_SECONDS)
+    return DeliveryWorker.objects.filter(seen_at__gt=since)
+
+
+def _due(state: Q) -> QuerySet[Message]:
+    before = Message.objects.filter(UNFINISHED, _SAME, _EARLIER | Q(claimed_by__isnull=False))
+    return Message.objects.filter(UNFINISHED, state, ~Exists(before), claimed_by=None)
+
+
+def _lock(due: QuerySet[Message], limit: int) -> list[Message]:
+    if limit <= 0:
+        return []
+    locked = due.select_for_update(skip_locked=True, of=("self",)).order_by("created_at", "pk")
+    return list(locked.select_related("conversation__contact")[:limit])
+
+
+def _end_claims(messages: QuerySet[Message]) -> int:
+    ended = messages.update(claimed_by=None)
+    if ended:
+        queue.wake_senders()
+    return ended

@@ -1,0 +1,236 @@
+"""Claims due messages in each worker process and delivers them.
+
+Simple sends (`first_sends`) are claimed together, made by threads that only wait for the provider,
+and their results are stored together. Every other message is delivered by `runner.run` in a thread
+of its own. Whoever makes a message due notifies all worker processes (`queue.wake_senders`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+from django.db import close_old_connections
+
+from core import notifications
+from messaging import queue
+from messaging.delivery import first_sends, outbox, runner
+from messaging.delivery.first_sends import Taken
+from messaging.delivery.runner import MadeSend, PendingSend
+
+T = TypeVar("T")
+
+# Messages that a process delivers at the same time, each of its own conversation.
+MAX_CLAIMED = 64
+# Messages that become due within this time after a claim are claimed together, and results that
+# arrive within half of it are stored together.
+GATHER_SECONDS = 0.01
+# For messages whose waiting time ends, and for lost notifications. The send time that a page shows
+# for a waiting message is about this accurate.
+POLL_SECONDS = 1.0
+# Threads with a database connection, besides those that deliver messages.
+THREADS = 2
+FIRST_PAUSE, MAX_PAUSE = 0.5, 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class SenderLoop:
+    """Delivers due messages until it is stopped.
+
+    `concurrency` is the number of messages that `runner.run` delivers at the same time.
+    """
+
+    def __init__(self, *, concurrency: int, poll_seconds: float = POLL_SECONDS) -> None:
+        self._poll_seconds = poll_seconds
+        self._concurrency = concurrency
+        self._senders = ThreadPoolExecutor(MAX_CLAIMED, thread_name_prefix="sender")
+        self._runners = ThreadPoolExecutor(concurrency, thread_name_prefix="runner")
+        # One thread for all claims, so that a claim and its entry in `_claimed` are one step.
+        self._claimer = ThreadPoolExecutor(1, thread_name_prefix="claimer")
+        self._recorder = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self._worker_id: int | None = None
+        self._claimed: set[UUID] = set()
+        self._made: list[MadeSend] = []
+        self._running: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        # Whether more messages may be due than were claimed.
+        self._is_full = False
+        self._due, self._has_results, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Deliver messages until `stopping` is set, then finish those that are claimed."""
+        self._loop = asyncio.get_running_loop()
+        endless = [
+            asyncio.create_task(work())
+            for work in (self._listen, self._keep_lease, self._record_results)
+        ]
+        claiming = asyncio.create_task(self._claim_due())
+        await stopping.wait()
+        # A claim is not canceled: its attempts are started.
+        self._stopping = True
+        self._due.set()
+        await claiming
+        while self._claimed:
+            self._idle.clear()
+            await self._idle.wait()
+        for task in endless:
+            task.cancel()
+        await asyncio.gather(*endless, return_exceptions=True)
+        if self._worker_id is not None:
+            with contextlib.suppress(Exception):
+                await self._in(self._claimer, outbox.unregister, self._worker_id)
+        for pool in (self._senders, self._runners, self._claimer, self._recorder):
+            pool.shutdown()
+
+    # -- claims ------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        listening = notifications.listen(queue.OUTBOX_CHANNEL, poll_seconds=self._poll_seconds)
+        async with contextlib.aclosing(listening):
+            async for _ in listening:
+                self._due.set()
+
+    async def _claim_due(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            await self._due.wait()
+            if self._stopping:
+                return
+            self._due.clear()
+            try:
+                taken = await self._in(self._claimer, self._take)
+            except outbox.LeaseExpired:
+                log.warning("this worker seemed dead; its messages were given to others")
+                self._worker_id = None
+                self._due.set()
+                continue
+            except Exception as error:
+                log.warning("messages not claimed; tries again", error=repr(error)[:300])
+                self._due.set()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, MAX_PAUSE)
+                continue
+            pause = FIRST_PAUSE
+            self._deliver(taken)
+            await asyncio.sleep(GATHER_SECONDS)
+
+    def _take(self) -> Taken:
+        if self._worker_id is None:
+            self._worker_id = outbox.register()
+        new = MAX_CLAIMED - len(self._claimed)
+        waiting = max(0, self._concurrency - len(self._running))
+        return first_sends.take(
+            self._worker_id,
+            new=new,
+            waiting=waiting,
+            on_taken=lambda taken: self._claimed.update(taken.ids()),
+        )
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(settings.WORKER_HEARTBEAT_SECONDS)
+            try:
+                await self._in(self._claimer, self._renew)
+            except outbox.LeaseExpired:
+                self._worker_id = None
+            except Exception as error:
+                log.warning("lease not renewed; tries again", error=repr(error)[:300])
+
+    def _renew(self) -> None:
+        if self._worker_id is not None:
+            outbox.renew(self._worker_id)
+            outbox.end_forgotten_claims(self._worker_id, known=frozenset(self._claimed))
+        outbox.end_dead_claims()
+
+    # -- deliveries --------------------------------------------------------------------------------
+
+    def _deliver(self, taken: Taken) -> None:
+        for send in taken.sends:
+            self._senders.submit(self._send, send)
+        for message_id in taken.others:
+            self._start_runner(message_id, taken.worker_id)
+        self._is_full = taken.more_new or taken.more_waiting
+        if taken.more_new and len(self._claimed) < MAX_CLAIMED:
+            self._due.set()
+
+    def _send(self, send: PendingSend) -> None:
+        made = runner.make(send)
+        # A send that was delayed has asked the database.
+        close_old_connections()
+        self._loop.call_soon_threadsafe(self._add_result, made)
+
+    def _add_result(self, made: MadeSend) -> None:
+        self._made.append(made)
+        self._has_results.set()
+
+    async def _record_results(self) -> None:
+        while True:
+            await self._has_results.wait()
+            await asyncio.sleep(GATHER_SECONDS / 2)
+            self._has_results.clear()
+            made, self._made = self._made, []
+            record = partial(runner.retry_while_db_down, partial(first_sends.record, made))
+            try:
+                left, more_due = await self._in(self._recorder, record)
+            except Exception:
+                # The runner stores them one by one, and counts the error against the message.
+                log.exception("results not stored together")
+                left, more_due = made, True
+            of_runner = {one.attempt.message_id for one in left}
+            self._forget(
+                one.attempt.message_id for one in made if one.attempt.message_id not in of_runner
+            )
+            for one in left:
+                self._start_runner(one.attempt.message_id, one.worker_id, one)
+            if more_due:
+                self._due.set()
+
+    def _start_runner(
+        self, message_id: UUID, worker_id: int | None, made: MadeSend | None = None
+    ) -> None:
+        task = asyncio.create_task(self._run(message_id, worker_id, made))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run(self, message_id: UUID, worker_id: int | None, made: MadeSend | None) -> None:
+        try:
+            await self._in(self._runners, _run_and_release, str(message_id), worker_id, made)
+        except Exception as error:
+            # The database is down: the claim ends with the next renewal of the lease.
+            log.warning("delivery interrupted", message=str(message_id), error=repr(error)[:300])
+        finally:
+            self._forget([message_id])
+
+    def _forget(self, message_ids: Iterable[UUID]) -> None:
+        self._claimed.difference_update(message_ids)
+        if not self._claimed:
+            self._idle.set()
+        if self._is_full:
+            self._due.set()
+
+    async def _in(
+        self, pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: object
+    ) -> T:
+        def run() -> T:
+            try:
+                return function(*arguments)
+            finally:
+                with contextlib.suppress(Exception):
+                    close_old_connections()
+
+        return await self._loop.run_in_executor(pool, run)
+
+
+def _run_and_release(message_id: str, worker_id: int | None, made: MadeSend | None) -> None:
+    try:
+        runner.run(message_id, worker_id, made=made)
+    finally:
+        outbox.release(message_id, worker_id)
