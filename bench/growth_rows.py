@@ -16,7 +16,7 @@ MESSAGES_PER_CONVERSATION = 20
 JOURNAL_MESSAGES = 100_000
 # What does not grow with the past: messages on their way, more of each problem than a page shows,
 # and what one night's clean-up deletes.
-UNFINISHED, WITHOUT_JOB = 50, 10
+UNFINISHED, DUE = 50, 10
 PROBLEMS = 60
 EXPIRED_EVENTS, EXPIRED_PENDING, ORPHANS = 2_000, 500, 50
 DAYS = 180
@@ -164,7 +164,7 @@ _STEPS = (
     """,
 )
 
-# What is the same at every size. The newest messages are on their way, a few have lost their job.
+# What is the same at every size. The newest messages wait for a retry, a few are due.
 _CONSTANT_STEPS = (
     """
     UPDATE messaging_message SET status = 'queued', route = NULL, decision = '', error_code = ''
@@ -185,14 +185,9 @@ _CONSTANT_STEPS = (
     WHERE made.id = messaging_message.id
     """,
     """
-    DELETE FROM procrastinate_jobs
-    """,
-    """
-    INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, args, status)
-    SELECT 'delivery', 'messaging.deliver', 0, 'conversation:' || conversation_id,
-        jsonb_build_object('message_id', id::text), 'todo'
-    FROM messaging_message WHERE status = 'queued' ORDER BY created_at
-    OFFSET {without_job}
+    UPDATE messaging_message SET decision = 'waiting_retry', next_attempt_at = now() + interval '1 day'
+    WHERE id IN (SELECT id FROM messaging_message WHERE status = 'queued' ORDER BY created_at
+        OFFSET {due})
     """,
     """
     INSERT INTO messaging_inboundevent (source, source_key, dedupe_key, payload, raw_file, state,
@@ -245,7 +240,7 @@ def fill(messages: int) -> None:
             "retention": settings.INBOUND_RETENTION_DAYS,
             "unfinished": UNFINISHED,
             "problems": PROBLEMS,
-            "without_job": WITHOUT_JOB,
+            "due": DUE,
             "expired": EXPIRED_EVENTS,
             "pending": EXPIRED_PENDING,
             "orphans": ORPHANS,

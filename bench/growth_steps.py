@@ -33,7 +33,7 @@ from rest_framework.test import APIClient
 
 from channels_app.models import Channel
 from channels_app.providers.base import Accepted
-from messaging.delivery import accept, runner
+from messaging.delivery import accept, first_sends, outbox, runner
 from messaging.inbound import journal, reader
 from messaging.models import Conversation, DeliveryAttempt, InboundEvent, Message
 
@@ -127,12 +127,15 @@ def _delivery() -> dict[str, Step]:
     sent = DeliveryAttempt.objects.filter(connection=channel.primary.pk, receipt="delivered")
     attempt = sent.order_by("-started_at")[0]
     source = str(channel.pk)
+    worker_id = outbox.register()
 
     def send() -> None:
-        accepted = accept.accept_message(
+        accept.accept_message(
             channel=channel, to=customer.contact.phone_number or "", user=None, text="Hello"
         )
-        runner.deliver(str(accepted.message.pk))
+        taken = first_sends.take(worker_id, new=64, waiting=8, on_taken=lambda taken: None)
+        first_sends.record([runner.make(send) for send in taken.sends])
+        outbox.renew(worker_id)
 
     def status() -> None:
         update = {
