@@ -176,6 +176,14 @@ def test_the_providers_own_text_is_unchanged() -> None:
         assert stored_detail("Message failed to send") == "Message failed to send"
         assert stored_detail("") == ""
         assert stored_title("999999", "Something new") == "Something new"
+        assert stored_title("-1", "An unknown error occurred") == "A Meta não informou o motivo"
+        expired = "Error validating access token: Session has expired on Friday"
+        assert stored_title("190", "x", expired) == "O token de acesso expirou"
+        for detail in (
+            "Malformed access token EAA",
+            "Invalid OAuth access token - Cannot parse it",
+        ):
+            assert "malformado" in stored_title("190", "x", detail)
         assert stored_title("", "") == ""
         assert stored_title("999999", "Unknown error 999999") == "Erro desconhecido 999999"
         assert stored_title("timeout", "x") == str(title_for("timeout"))

@@ -436,7 +436,7 @@ def test_the_check_reports_metas_error(graph: Graph) -> None:
     with translation.override("en"):
         report = cloud_provider(official(graph.app.url, access_token="other")).check()
     assert (report.ok, report.details["code"]) == (False, "190")
-    assert in_english(report).startswith("The access token has expired")
+    assert in_english(report).startswith("The access token is malformed: enter all of it again")
 
 
 @pytest.mark.parametrize(
