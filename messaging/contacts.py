@@ -12,6 +12,16 @@ def conversation_with(
 ) -> Conversation:
     """Return the channel's conversation with the customer; create it if there is none.
 
+    See `contact_with`. Safe for concurrent callers.
+    """
+    contact = contact_with(phone_number=phone_number, user_id=user_id, name=name)
+    conversation, _ = Conversation.objects.get_or_create(channel=channel, contact=contact)
+    return conversation
+
+
+def contact_with(*, phone_number: str = "", user_id: str = "", name: str = "") -> Contact:
+    """Return the customer with these addresses; create it if there is none.
+
     `phone_number` is E.164; a Brazilian number with and without the ninth digit is one customer.
     The provider's values fill empty fields; an address that belongs to another customer is not
     moved. Safe for concurrent callers.
@@ -30,8 +40,7 @@ def conversation_with(
     }
     if changes:
         Contact.objects.filter(pk=contact.pk).update(**changes)
-    conversation, _ = Conversation.objects.get_or_create(channel=channel, contact=contact)
-    return conversation
+    return contact
 
 
 def lock_conversation_with(

@@ -34,6 +34,12 @@ class Contact(models.Model):
     )
     user_id = models.CharField(_("user id"), max_length=128, null=True, unique=True)  # noqa: DJ001
     name = models.CharField(_("name"), max_length=200, blank=True)
+    # The customer told WhatsApp to stop the marketing messages of the business, and since when this
+    # or the opposite is the latest wish.
+    marketing_stopped = models.BooleanField(
+        _("stopped marketing messages"), default=False, db_default=False
+    )
+    marketing_wish_at = models.DateTimeField(_("wish of marketing since"), null=True, blank=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:
@@ -230,6 +236,7 @@ class Message(models.Model):
     class Status(models.TextChoices):
         QUEUED = statuses.Status.QUEUED, _("Waiting")
         SENDING = statuses.Status.SENDING, _("Sending")
+        HELD = statuses.Status.HELD, _("Held by Meta")
         SENT = statuses.Status.SENT, _("Sent")
         DELIVERED = statuses.Status.DELIVERED, _("Delivered")
         READ = statuses.Status.READ, _("Read")
@@ -460,6 +467,10 @@ class DeliveryAttempt(models.Model):
         _("outcome"), max_length=10, choices=Outcome, default=Outcome.STARTED
     )
     receipt = models.CharField(_("receipt"), max_length=10, blank=True)
+    # The provider accepted the message, but had not sent it yet: it watches a template's quality.
+    held = models.BooleanField(_("held"), default=False, db_default=False)
+    # What Meta charges for: category and type, e.g. "marketing:regular".
+    pricing = models.CharField(_("pricing"), max_length=64, blank=True, default="", db_default="")
     error_code = models.CharField(_("error code"), max_length=64, blank=True)
     error_title = models.CharField(_("error title"), max_length=300, blank=True)
     error_detail = models.TextField(_("error detail"), blank=True)

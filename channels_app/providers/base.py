@@ -82,13 +82,14 @@ class Accepted:
     `provider_message_id` is None if the provider returned no ID (docs/providers/wwebjs.md §3).
     `recipient_id` is the address that the provider used, `lid` WhatsApp's hidden ID of the same
     person if the response contained it. `took_our_id` says whether the message got the ID that we
-    had chosen; None if we sent none.
+    had chosen; None if we sent none. `held`: it has not been sent yet, and may still be rejected.
     """
 
     provider_message_id: str | None
     recipient_id: str | None = None
     took_our_id: bool | None = None
     lid: str = ""
+    held: bool = False
 
 
 class SendError(Exception):

@@ -48,7 +48,8 @@ class ReceiptEvent:
 
     `channel_key` is the provider's name for our number. `reference` is our ID, if the provider
     returns it. If the provider returned no message ID on acceptance, the event is matched by
-    recipient (E.164, may be empty), text and time, as far as it contains them.
+    recipient (E.164, may be empty), text and time, as far as it contains them. `pricing` is what
+    the provider charges for, "category:type" ("marketing:regular"), "" if it does not say.
     """
 
     channel_key: str
@@ -59,6 +60,7 @@ class ReceiptEvent:
     phone_number: str = ""
     text: str = ""
     at: dt.datetime | None = None
+    pricing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,40 @@ class CallEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountEvent:
+    """The provider reported something about an account, a number or a template.
+
+    If it names no number of ours (`channel_key` is empty), it concerns the channel with
+    `phone_number` (digits), or those of the account `account_id`; each is "" if it is not named.
+    `topic` identifies what it is about: a later event of the same topic ends what an earlier one
+    raised. `reason` is the code of what is wrong, "" if nothing is any more. `passing`: no event
+    reports its end.
+    """
+
+    channel_key: str
+    account_id: str
+    phone_number: str
+    topic: str
+    reason: str
+    detail: str = ""
+    passing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceEvent:
+    """A customer stopped, or resumed, the marketing messages of the business.
+
+    `phone_number` is E.164; it is empty if the provider reports only `user_id`.
+    """
+
+    channel_key: str
+    phone_number: str
+    stopped: bool
+    at: dt.datetime | None = None
+    user_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class UnsupportedEvent:
     """A part of a payload that the parser does not support; counted, never an error."""
 
@@ -199,5 +235,7 @@ Event = (
     | SessionEvent
     | QrEvent
     | CallEvent
+    | AccountEvent
+    | PreferenceEvent
     | UnsupportedEvent
 )

@@ -24,7 +24,9 @@ class ErrorSerializer(serializers.Serializer[Message]):
     detail = serializers.SerializerMethodField()
 
     def get_title(self, message: Message) -> str:
-        return error_codes.stored_title(message.error_code, message.error_title)
+        return error_codes.stored_title(
+            message.error_code, message.error_title, message.error_detail
+        )
 
     def get_detail(self, message: Message) -> str:
         return error_codes.stored_detail(message.error_detail)
@@ -36,7 +38,9 @@ class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
     error_detail = serializers.SerializerMethodField()
 
     def get_error_title(self, attempt: DeliveryAttempt) -> str:
-        return error_codes.stored_title(attempt.error_code, attempt.error_title)
+        return error_codes.stored_title(
+            attempt.error_code, attempt.error_title, attempt.error_detail
+        )
 
     def get_error_detail(self, attempt: DeliveryAttempt) -> str:
         return error_codes.stored_detail(attempt.error_detail)
@@ -45,7 +49,8 @@ class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
         model = DeliveryAttempt
         fields = [
             "number", "route", "outcome", "error_code", "error_title", "error_detail",
-            "provider_message_id", "receipt", "rule", "started_at", "finished_at", "confirmed_by",
+            "provider_message_id", "receipt", "pricing", "rule", "started_at", "finished_at",
+            "confirmed_by",
         ]  # fmt: skip
 
 

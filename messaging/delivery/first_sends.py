@@ -217,6 +217,7 @@ def record(made: Sequence[MadeSend]) -> tuple[list[MadeSend], bool]:
         for send in made
         if isinstance(send.result, Accepted)
         and send.result.provider_message_id
+        and not send.result.held
         and channel_feedback.is_nothing_new(send.attempt, send.result)
     }
     left = [send for send in made if send.attempt.message_id not in candidates]

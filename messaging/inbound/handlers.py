@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hmac import compare_digest
 from typing import Any
 
@@ -17,6 +18,7 @@ from channels_app.providers import engines
 from channels_app.providers.base import Rejected, SendError
 from channels_app.providers.cloud.client import UPLOAD_GONE
 from channels_app.providers.events import (
+    AccountEvent,
     CallEvent,
     ContactEvent,
     EditEvent,
@@ -24,6 +26,7 @@ from channels_app.providers.events import (
     Failure,
     MediaEvent,
     MessageEvent,
+    PreferenceEvent,
     Receipt,
     ReceiptEvent,
     RevokeEvent,
@@ -33,7 +36,7 @@ from core import phone_numbers
 from messaging import calls, contacts
 from messaging.delivery import attempts, quotes, statuses
 from messaging.delivery.statuses import Route, Status
-from messaging.inbound import amendments, echoes, pending_events
+from messaging.inbound import account, amendments, echoes, pending_events
 from messaging.inbound.amendments import Amendment
 from messaging.live import publisher
 from messaging.media import files
@@ -71,15 +74,25 @@ def apply_events(events: Iterable[Event], channels: Mapping[str, Channel]) -> di
     counts: Counter[str] = Counter()
     for item in events:
         kind = type(item).__name__
-        channel = channels.get(item.channel_key)
-        if channel is None:
-            counts["unknown_channel"] += 1
-        elif handler := HANDLERS.get(type(item)):
-            counts[kind] += 1
-            handler(channel, item)
-        else:
+        concerned = _concerned(item, channels)
+        if handler := HANDLERS.get(type(item)):
+            counts[kind if concerned else "unknown_channel"] += 1
+            for channel in concerned:
+                handler(channel, item)
+        elif concerned or not item.channel_key:
+            # A kind without a handler has a name, whether it names a number or not.
             counts[getattr(item, "kind", kind)] += 1
+        else:
+            counts["unknown_channel"] += 1
     return dict(counts)
+
+
+def _concerned(item: Event, channels: Mapping[str, Channel]) -> Sequence[Channel]:
+    """Return the channels that an event concerns: one, or all of an account."""
+    if isinstance(item, AccountEvent) and not item.channel_key:
+        return channels.of_account(item) if isinstance(channels, _ChannelsOfApp) else ()
+    channel = channels.get(item.channel_key)
+    return () if channel is None else (channel,)
 
 
 def skipped(counts: Mapping[str, int]) -> str:
@@ -141,11 +154,29 @@ class _ChannelsOfApp(Mapping[str, Channel]):
             raise KeyError(phone_number_id)
         return channel
 
+    def of_account(self, event: AccountEvent) -> list[Channel]:
+        """Return the channels with the number that the event names, or else those of its account.
+
+        A channel that does not know its account may be one of any account of the app.
+        """
+        official = Channel.objects.select_related("cloud").filter(kind=Provider.OFFICIAL)
+        same_app = [one for one in official.order_by("pk") if one.app_secret == self._secret]
+        number = event.phone_number
+        named = [one for one in same_app if number and _digits(one.phone_number) == number]
+        if named or not event.account_id:
+            return named
+        known = [one for one in same_app if one.business_account_id == event.account_id]
+        return known or [one for one in same_app if not one.business_account_id]
+
     def __iter__(self) -> Iterator[str]:
         return (key for key, channel in self._loaded.items() if channel is not None)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def _digits(number: str) -> str:
+    return re.sub(r"\D", "", number)
 
 
 def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
@@ -183,6 +214,7 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
         event.receipt,
         provider_message_id=event.provider_message_id,
         error=error,
+        pricing=event.pricing,
     )
 
 
@@ -384,4 +416,6 @@ HANDLERS: dict[type, Callable[[Channel, Any], None]] = {
     ContactEvent: _apply_contact,
     SessionEvent: _apply_session,
     CallEvent: calls.note_incoming,
+    AccountEvent: account.apply_account,
+    PreferenceEvent: account.apply_preference,
 }

@@ -745,7 +745,8 @@ def _accepted(message: _Message, body: JsonObject) -> JsonObject:
     """Return the response to an accepted message (``docs/providers/cloud.md §1.4``)."""
     accepted: JsonObject = {"id": message.id}
     if body.get("type") == "template":
-        accepted["message_status"] = "accepted"
+        held = message.scenario.held
+        accepted["message_status"] = "held_for_quality_assessment" if held else "accepted"
     return {
         "messaging_product": "whatsapp",
         "contacts": [{"input": body["to"], "wa_id": message.wa_id}],

@@ -10,10 +10,14 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from channels_app.providers import error_codes
+from channels_app.providers.cloud import account
 from channels_app.providers.events import (
+    CallEvent,
+    CallStatus,
     Event,
     Failure,
     MessageEvent,
+    PreferenceEvent,
     Receipt,
     ReceiptEvent,
     UnsupportedEvent,
@@ -42,7 +46,8 @@ def read(payload: Any) -> Iterator[Event]:
         for change in _dicts(entry, "changes"):
             value = change.get("value")
             if isinstance(value, Mapping):
-                yield from _read_change(str(change.get("field", "")), value)
+                account_id = str(entry.get("id") or "")
+                yield from _read_change(str(change.get("field", "")), value, account_id)
 
 
 def split_by_owner(
@@ -86,7 +91,7 @@ def _changes(payload: Mapping[str, Any]) -> Iterator[tuple[Any, Any, str]]:
             yield entry, change, _channel_key(value)
 
 
-def _read_change(field: str, value: Mapping[str, Any]) -> Iterator[Event]:
+def _read_change(field: str, value: Mapping[str, Any], account_id: str) -> Iterator[Event]:
     key = _channel_key(value)
     if field == "messages":
         names = {
@@ -99,14 +104,28 @@ def _read_change(field: str, value: Mapping[str, Any]) -> Iterator[Event]:
             yield _status(key, status)
         for message in _dicts(value, "messages"):
             yield _message(key, message, address="from", names=names)
+        for error in _dicts(value, "errors"):
+            yield account.read_error(key, error)
+    elif field == "user_preferences":
+        for preference in _dicts(value, "user_preferences"):
+            yield _preference(key, preference)
+    elif field == "calls":
+        for call in _dicts(value, "calls"):
+            yield _call(key, call)
+        for status in _dicts(value, "statuses"):
+            # The progress of a call that the business made.
+            yield UnsupportedEvent(key, f"call:{status.get('status')}"[:100])
     elif field == "smb_message_echoes":
         for message in _dicts(value, "message_echoes"):
             yield _message(key, message, address="to", names={}, outgoing=True)
     else:
-        yield UnsupportedEvent(key, f"field:{field}")
+        yield account.read(field, value, account_id) or UnsupportedEvent(key, f"field:{field}")
 
 
 def _status(key: str, status: Mapping[str, Any]) -> Event:
+    # Payments and calls have statuses, too, which say nothing about the delivery of a message.
+    if (type_ := status.get("type")) not in (None, "", "message"):
+        return UnsupportedEvent(key, f"status:{type_}:{status.get('status')}"[:100])
     receipt = _RECEIPTS.get(str(status.get("status")))
     wamid = _id(status.get("id"))
     if receipt is None or wamid is None:
@@ -117,7 +136,16 @@ def _status(key: str, status: Mapping[str, Any]) -> Event:
         receipt=receipt,
         reference=str(status.get("biz_opaque_callback_data") or ""),
         failure=_most_severe([_failure(error) for error in _dicts(status, "errors")]),
+        pricing=_pricing(_dict(status, "pricing")),
     )
+
+
+def _pricing(pricing: Mapping[str, Any]) -> str:
+    """Return what Meta charges for (§10.5), e.g. "marketing:regular"; "" if it does not say."""
+    category, type_ = (pricing.get(name) for name in ("category", "type"))
+    if not isinstance(category, str) or not category:
+        return ""
+    return f"{category}:{type_ if isinstance(type_, str) else ''}"[:64]
 
 
 def _most_severe(failures: Sequence[Failure]) -> Failure | None:
@@ -133,6 +161,41 @@ def _failure(error: Mapping[str, Any]) -> Failure:
         code=str(error.get("code", "")),
         title=str(error.get("title") or error.get("message") or ""),
         detail=str(_dict(error, "error_data").get("details") or error.get("message") or ""),
+    )
+
+
+def _preference(key: str, preference: Mapping[str, Any]) -> Event:
+    number = _number(preference.get("wa_id"))
+    user_id = _id(preference.get("user_id"), longest=128) or ""
+    category, value = preference.get("category"), preference.get("value")
+    is_known = category == "marketing_messages" and value in ("stop", "resume")
+    if not is_known or not (number or user_id):
+        return UnsupportedEvent(key, f"preference:{category}:{value}"[:100])
+    return PreferenceEvent(
+        channel_key=key,
+        phone_number=f"+{number}" if number else "",
+        stopped=value == "stop",
+        at=_time(preference.get("timestamp")),
+        user_id=user_id,
+    )
+
+
+def _call(key: str, call: Mapping[str, Any]) -> Event:
+    """Return a customer's call. Those of the business are not shown (§6.1)."""
+    call_id, event = _id(call.get("id")), str(call.get("event"))
+    number, user_id = _number(call.get("from")), _id(call.get("from_user_id"), longest=128) or ""
+    ended = CallStatus.ENDED if call.get("status") == "COMPLETED" else CallStatus.MISSED
+    status = {"connect": CallStatus.RINGING, "terminate": ended}.get(event)
+    ours = call.get("direction") == "BUSINESS_INITIATED"
+    if call_id is None or status is None or ours or not (number or user_id):
+        return UnsupportedEvent(key, f"call:{event}"[:100])
+    return CallEvent(
+        channel_key=key,
+        call_id=call_id,
+        phone_number=f"+{number}" if number else "",
+        status=status,
+        at=_time(call.get("timestamp")),
+        user_id=user_id,
     )
 
 

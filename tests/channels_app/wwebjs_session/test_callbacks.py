@@ -357,7 +357,7 @@ def test_an_event_of_an_unknown_session_is_shown_and_processed_once_a_channel_ha
     read_events()
     stored = InboundEvent.objects.filter(source_key=str(attached.pk))
     assert [(event.state, event.skipped) for event in stored] == [("done", "unknown_channel")] * 2
-    assert selectors.dashboard().of_no_channel == 2
+    assert selectors.dashboard().skipped.of_no_channel == 2
     assert not Message.objects.exists()
 
     later = make_channel(
@@ -369,7 +369,7 @@ def test_an_event_of_an_unknown_session_is_shown_and_processed_once_a_channel_ha
     assert replay.replay(skipped="unknown_channel") == (1, 1)
     received = Message.objects.get()
     assert (received.text, received.conversation.channel) == ("Oi", later)
-    assert selectors.dashboard().of_no_channel == 1
+    assert selectors.dashboard().skipped.of_no_channel == 1
 
 
 @pytest.mark.django_db

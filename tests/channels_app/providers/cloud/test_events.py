@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from channels_app.providers.cloud import events as cloud_events
 from channels_app.providers.events import (
+    AccountEvent,
     Failure,
     MessageEvent,
     Receipt,
@@ -51,8 +52,9 @@ def test_a_text() -> None:
 
 def test_statuses() -> None:
     assert read("statuses") == [
-        ReceiptEvent(NUMBER, WAMID, receipt, REFERENCE)
-        for receipt in (Receipt.SENT, Receipt.DELIVERED, Receipt.READ)
+        ReceiptEvent(NUMBER, WAMID, Receipt.SENT, REFERENCE, pricing="utility:regular"),
+        ReceiptEvent(NUMBER, WAMID, Receipt.DELIVERED, REFERENCE, pricing="utility:regular"),
+        ReceiptEvent(NUMBER, WAMID, Receipt.READ, REFERENCE),
     ]
 
 
@@ -146,16 +148,39 @@ def test_a_customer_may_have_no_phone_number() -> None:
 
 
 def test_unknown_content_is_counted_without_an_error() -> None:
-    events = read("other_fields")
+    events = [event for event in read("other_fields") if not isinstance(event, AccountEvent)]
     assert [event.kind for event in events] == [
-        "field:account_update",
-        "field:message_template_status_update",
-        "field:phone_number_quality_update",
         "status:warped",
         "status:deleted",
         "field:smb_app_state_sync",
     ]
     assert all(isinstance(event, UnsupportedEvent) for event in events)
+
+
+def test_a_customers_call_is_an_event_and_one_of_ours_is_named() -> None:
+    call = {"id": "wacid.1", "from": "5511988887777", "to": "1", "timestamp": "1749416383"}
+    theirs, ours = "USER_INITIATED", "BUSINESS_INITIATED"
+    value = {
+        "metadata": {"phone_number_id": NUMBER},
+        "calls": [
+            {**call, "event": "connect", "direction": theirs, "session": {"sdp_type": "offer"}},
+            {**call, "event": "terminate", "status": "COMPLETED", "direction": theirs},
+            {**call, "event": "terminate", "status": "FAILED", "direction": theirs},
+            {"id": "wacid.2", "from_user_id": "BR.1", "event": "connect"},
+            {**call, "event": "connect", "direction": ours},
+        ],
+        "statuses": [{"id": "wacid.1", "type": "call", "status": "RINGING"}],
+    }
+    payload = {"entry": [{"changes": [{"field": "calls", "value": value}]}]}
+    *calls, of_ours, progress = cloud_events.read(payload)
+    assert [(c.phone_number, c.user_id, str(c.status)) for c in calls] == [
+        ("+5511988887777", "", "ringing"),
+        ("+5511988887777", "", "ended"),
+        ("+5511988887777", "", "missed"),
+        ("", "BR.1", "ringing"),
+    ]
+    assert of_ours == UnsupportedEvent(NUMBER, "call:connect")
+    assert progress == UnsupportedEvent(NUMBER, "call:RINGING")
 
 
 def change(**value: Any) -> Any:
