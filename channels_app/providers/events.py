@@ -68,13 +68,14 @@ class MessageEvent:
     `phone_number` is the customer's, E.164; empty if the provider reports only `user_id`. `stored`
     names its file in our storage, if the event contained it (`embedded_files`). `history`: it was
     exchanged before the phone was linked and was synced on linking. `chat` is the chat in which
-    WhatsApp Web shows it, or "" if the provider reports none.
+    WhatsApp Web shows it, or "" if the provider reports none. `at` is None if the provider reports
+    no time that can be read: it counts as that of the arrival.
     """
 
     channel_key: str
     provider_message_id: str
     phone_number: str
-    at: dt.datetime
+    at: dt.datetime | None
     type: str
     text: str = ""
     content: Mapping[str, Any] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from hmac import compare_digest
 from typing import Any
 
@@ -30,7 +31,7 @@ from channels_app.providers.events import (
     SessionEvent,
 )
 from core import phone_numbers
-from messaging import calls, contacts
+from messaging import calls, contacts, sequence
 from messaging.delivery import attempts, quotes, statuses
 from messaging.delivery.statuses import Route, Status
 from messaging.inbound import amendments, echoes, pending_events
@@ -53,8 +54,15 @@ HISTORY_ENDS: list[Callable[[Channel], dt.datetime | None]] = []
 
 
 def parse(event: InboundEvent) -> Iterable[Event]:
-    """Return the neutral events of a stored event."""
-    return engines.event_source(event.source).parse(event.payload)
+    """Return the neutral events of a stored event.
+
+    A message without a readable time has the time at which the event was received.
+    """
+    for item in engines.event_source(event.source).parse(event.payload):
+        if isinstance(item, MessageEvent) and item.at is None:
+            yield replace(item, at=event.received_at)
+        else:
+            yield item
 
 
 def apply(event: InboundEvent, channels: Mapping[str, Channel]) -> dict[str, int]:
@@ -228,6 +236,7 @@ def _may_be_of_another_request(attempt: DeliveryAttempt, event: ReceiptEvent) ->
 
 
 def _apply_message(channel: Channel, event: MessageEvent) -> None:
+    at = event.at or timezone.now()
     pending_events.lock_id(channel.pk, event.provider_message_id)
     original = None
     if event.outgoing:
@@ -253,7 +262,7 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         sent_outside=event.outgoing,
         echo_of=original,
         # A fast clock would keep the message at the end of the conversation.
-        created_at=min(event.at, timezone.now()),
+        created_at=sequence.place(conversation, min(at, timezone.now())),
         reply_to=_quoted(conversation, event.reply_to),
         media=files.create_pending(channel, event.type, event.content, stored=event.stored),
     )
@@ -266,7 +275,7 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         channel.pk, event.provider_message_id, keep=event.outgoing and original is None
     ):
         amendments.apply(message, change, channel=channel)
-    is_history = _is_history(channel, event)
+    is_history = _is_history(channel, event, at)
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
         **(
@@ -284,17 +293,17 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         publisher.message_changed(message)
 
 
-def _is_history(channel: Channel, event: MessageEvent) -> bool:
+def _is_history(channel: Channel, event: MessageEvent, at: dt.datetime) -> bool:
     """Return whether the message was written before the phone was linked.
 
     A recent message is none, even in what Evolution calls history, and needs no query.
     """
-    if timezone.now() - event.at < HISTORY_AGE:
+    if timezone.now() - at < HISTORY_AGE:
         return False
     if event.history:
         return True
     ends = [end for end_of in HISTORY_ENDS if (end := end_of(channel)) is not None]
-    return any(event.at < end for end in ends)
+    return any(at < end for end in ends)
 
 
 def _apply_pending_receipts(channel: Channel, message: Message) -> None:

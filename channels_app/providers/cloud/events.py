@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime as dt
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from channels_app.providers.events import (
     ReceiptEvent,
     UnsupportedEvent,
 )
+from channels_app.providers.times import from_seconds
 
 Owner = TypeVar("Owner", bound=Hashable)
 
@@ -146,9 +146,8 @@ def _message(
 ) -> Event:
     wamid, number = _id(message.get("id")), _number(message.get(address))
     user_id = _id(message.get(f"{address}_user_id"), longest=128) or ""
-    at = _time(message.get("timestamp"))
     type_ = str(message.get("type") or "unknown")[:20]
-    if wamid is None or at is None or not (number or user_id):
+    if wamid is None or not (number or user_id):
         return UnsupportedEvent(key, f"message:{type_}")
     content = message.get(type_)
     if type_ == "contacts":
@@ -159,7 +158,7 @@ def _message(
         phone_number=f"+{number}" if number else "",
         user_id=user_id,
         name=names.get(number) or names.get(user_id, ""),
-        at=at,
+        at=from_seconds(message.get("timestamp")),
         type=type_,
         text=_text(type_, content),
         content=content if isinstance(content, Mapping) and type_ != "text" else {},
@@ -227,12 +226,3 @@ def _number(value: Any) -> str:
     """Return the digits of a phone number, or "" for anything else."""
     digits = str(value).removeprefix("+")
     return digits if _DIGITS.fullmatch(digits) else ""
-
-
-def _time(seconds: Any) -> dt.datetime | None:
-    try:
-        time = dt.datetime.fromtimestamp(int(seconds), tz=dt.UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
-    # A year that cannot be converted to local time would break every page that shows it.
-    return time if 1970 <= time.year < 9999 else None

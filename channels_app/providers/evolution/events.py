@@ -31,6 +31,7 @@ from channels_app.providers.events import (
 )
 from channels_app.providers.link_codes import read_code
 from channels_app.providers.redaction import UNFINISHED, digest_of
+from channels_app.providers.times import from_seconds, whole_seconds
 
 # Baileys' statuses, then those of the WHATSAPP-BUSINESS channel. DELETED is omitted on purpose:
 # 2.3.6 sends it for any update without a status, such as an edit; a deletion is messages.delete.
@@ -221,7 +222,7 @@ def statuses_of(record: Any, instance: str) -> list[dict[str, Any]]:
 
 def _edit_of(record: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
     # Evolution overwrites the time of the message with that of the edit.
-    at = _seconds(record.get("messageTimestamp"))
+    at = whole_seconds(record.get("messageTimestamp"))
     return {
         "key": dict(key),
         "type": "MESSAGE_EDIT",
@@ -301,7 +302,7 @@ def _sent(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
 
 def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
     key = _dict(data, "key")
-    id_, party, at = _text(key, "id"), _party(key), _time(data.get("messageTimestamp"))
+    id_, party = _text(key, "id"), _party(key)
     if party.other:
         return UnsupportedEvent(channel, party.other)
     message = _unwrap(_dict(data, "message"))
@@ -309,8 +310,7 @@ def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
         return _protocol(channel, _dict(message, "protocolMessage"))
     name = _name_of(message, _text(data, "messageType"))
     parsed = _content(message, name, key)
-    # `date_time` cannot replace a missing time: it is local time with a wrong Z suffix (§1).
-    if not id_ or at is None or parsed is None or not (party.phone_number or party.user_id):
+    if not id_ or parsed is None or not (party.phone_number or party.user_id):
         return UnsupportedEvent(channel, f"message:{name[:60]}")
     return MessageEvent(
         channel_key=channel,
@@ -319,7 +319,8 @@ def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
         user_id=party.user_id,
         # For our own messages, pushName is our own name.
         name="" if outgoing else _person_name(data.get("pushName"), party),
-        at=at,
+        # `date_time` cannot replace a missing time: it is local time with a wrong Z suffix (§1).
+        at=from_seconds(data.get("messageTimestamp")),
         type=parsed.type,
         text=parsed.text,
         content=parsed.content,
@@ -524,7 +525,7 @@ def _protocol(channel: str, data: Mapping[str, Any]) -> Event:
     """Parse a protocol message: an edit, a deletion for everyone, or an internal one."""
     key = _dict(data, "key")
     party, id_, type_ = _party(key), _text(key, "id"), data.get("type")
-    at = _time(data.get("timestampMs"), per_second=1000)
+    at = from_seconds(data.get("timestampMs"), per_second=1000)
     if party.other:
         return UnsupportedEvent(channel, party.other)
     if id_ and type_ in _EDIT:
@@ -539,7 +540,7 @@ def _edit(channel: str, id_: str, message: Mapping[str, Any], *, at: dt.datetime
     inner = _dict(message, "protocolMessage")
     if inner:
         message = _unwrap(_dict(inner, "editedMessage"))
-        at = _time(inner.get("timestampMs"), per_second=1000) or at
+        at = from_seconds(inner.get("timestampMs"), per_second=1000) or at
     name = _name_of(message, "")
     parsed = _content(message, name, {})
     if parsed is None or parsed.type == "unknown":
@@ -700,26 +701,6 @@ def _person_name(value: Any, party: _Party) -> str:
     name = value.strip() if isinstance(value, str) else ""
     numbers = (party.phone_number.removeprefix("+"), party.user_id.partition("@")[0])
     return "" if name.removeprefix("+") in numbers else name
-
-
-def _time(value: Any, *, per_second: int = 1) -> dt.datetime | None:
-    seconds = _seconds(value)
-    try:
-        return (
-            None if seconds is None else dt.datetime.fromtimestamp(seconds / per_second, tz=dt.UTC)
-        )
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _seconds(value: Any) -> int | None:
-    """Parse a number, a numeric string, or a 64-bit number in two halves (§3)."""
-    if isinstance(value, Mapping):
-        low, high = value.get("low"), value.get("high")
-        value = (high << 32) + (low & 0xFFFFFFFF) if type(low) is type(high) is int else None
-    elif isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value):
-        value = int(value)
-    return int(value) if type(value) in (int, float) and 0 < value < 10**15 else None
 
 
 def _utc_time(value: str) -> dt.datetime | None:

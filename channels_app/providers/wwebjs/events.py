@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from channels_app.providers.events import (
     SessionEvent,
     UnsupportedEvent,
 )
+from channels_app.providers.times import from_seconds
 from channels_app.providers.wwebjs.ids import short_id
 
 # -1 ERROR, 0 PENDING (says nothing), 1 SERVER, 2 DEVICE, 3 READ, 4 PLAYED.
@@ -115,7 +115,7 @@ def _receipt(key: str, message: Mapping[str, Any], ack: Any) -> Event:
         failure=_REFUSED if receipt == Receipt.FAILED else None,
         phone_number=number,
         text=_text(message) if message.get("type") == "chat" else "",
-        at=_time(message.get("timestamp")),
+        at=from_seconds(message.get("timestamp")),
     )
 
 
@@ -123,10 +123,10 @@ def _message(
     key: str, message: Mapping[str, Any], kind: str, *, address: str, outgoing: bool = False
 ) -> Event:
     type_ = str(message.get("type") or "unknown")[:20]
-    message_id, at = short_id(message.get("id")), _time(message.get("timestamp"))
+    message_id = short_id(message.get("id"))
     number, user_id = _person(_address(message.get(address)))
     known = _TYPES.get(type_)
-    if message_id is None or at is None or known is None or not (number or user_id):
+    if message_id is None or known is None or not (number or user_id):
         return UnsupportedEvent(key, f"callback:{kind}:{type_}")
     inner = _mapping(message.get("_data"))
     name = inner.get("notifyName")
@@ -137,7 +137,7 @@ def _message(
         phone_number=number,
         user_id=user_id,
         name=name if isinstance(name, str) and not outgoing else "",
-        at=at,
+        at=from_seconds(message.get("timestamp")),
         type=known,
         text="" if known in ("location", "contacts") else _text(message),
         content=_location(message) if known == "location" else {},
@@ -193,14 +193,3 @@ def _chat(message: Mapping[str, Any], address: str) -> str:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _time(seconds: Any) -> dt.datetime | None:
-    if isinstance(seconds, bool):
-        return None
-    try:
-        time = dt.datetime.fromtimestamp(int(seconds), tz=dt.UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
-    # A year that cannot be converted to local time would break every page that shows it.
-    return time if 1970 <= time.year < 9999 else None

@@ -176,17 +176,24 @@ GOOD_MESSAGE = {"id": "wamid.1", "from": "5511999990000", "timestamp": "17494163
         {"from": ""},
         {"from": "abc"},
         {"from": "1" * 40},
-        {"timestamp": "soon"},
-        {"timestamp": None},
-        {"timestamp": "99999999999999999999"},
-        {"timestamp": "-99999999999"},
-        {"timestamp": float("inf")},
-        {"timestamp": "253402300799"},
     ],
 )
 def test_a_message_without_required_fields_is_unsupported(message: dict[str, Any]) -> None:
     [event] = cloud_events.read(change(messages=[{**GOOD_MESSAGE, **message}]))
     assert isinstance(event, UnsupportedEvent)
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        "soon", None, "", "0", -1, True, "17494163830000", "99999999999999999999", "-99999999999",
+        float("inf"), "253402300799", "2026-11-29T23:00:00Z", "86400",
+    ],
+)  # fmt: skip
+def test_a_message_without_a_readable_time_is_a_message(timestamp: Any) -> None:
+    [event] = cloud_events.read(change(messages=[{**GOOD_MESSAGE, "timestamp": timestamp}]))
+    assert isinstance(event, MessageEvent)
+    assert event.at is None
 
 
 @pytest.mark.parametrize("id_", ["", None, 7, "x" * 256])

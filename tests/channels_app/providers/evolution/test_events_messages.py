@@ -103,10 +103,13 @@ def test_a_local_time_with_a_false_z_does_not_shift_a_message() -> None:
     assert message.at == dt.datetime.fromisoformat(times["real_utc"])
 
 
-@pytest.mark.parametrize("time", [None, 0, -1, True, "", "soon", 10**20, {"low": 1}, [], 1e300])
-def test_a_message_without_a_time_is_unsupported_and_date_time_is_ignored(time: Any) -> None:
-    event = read_one(upsert(HELLO, messageTimestamp=time))
-    assert event == UnsupportedEvent("shop", "message:conversation")
+@pytest.mark.parametrize(
+    "time",
+    [None, 0, -1, True, "", "soon", 10**20, {"low": 1}, [], 1e300, 1795990000000],
+)
+def test_a_message_without_a_readable_time_is_a_message(time: Any) -> None:
+    """`date_time` cannot replace it."""
+    assert read_message(upsert(HELLO, messageTimestamp=time)).at is None
 
 
 @pytest.mark.parametrize("half", [{}, key(id=""), key(id=5), {"id": "3A01"}, None])
