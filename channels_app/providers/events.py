@@ -70,6 +70,12 @@ class MessageEvent:
     exchanged before the phone was linked and was synced on linking. `chat` is the chat in which
     WhatsApp Web shows it, or "" if the provider reports none. `at` is None if the provider reports
     no time that can be read: it counts as that of the arrival.
+
+    `context` is what stands beside the content, as far as the provider reports it:
+    `quoted {"id", "text", "type", "from_us", "status"}`, `forwarded` ("once" or "often"),
+    `referral` and `product` (Meta's own objects: the ad or post, and the product, that the customer
+    wrote about), `error {"code", "title", "detail"}` (why the content is missing), `author {"id",
+    "name"}` (of a message in a group).
     """
 
     channel_key: str
@@ -86,6 +92,7 @@ class MessageEvent:
     stored: str = ""
     history: bool = False
     chat: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +122,41 @@ class RevokeEvent:
     channel_key: str
     provider_message_id: str
     at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReactionEvent:
+    """A person reacted to a message; an empty `emoji` takes the reaction back.
+
+    `by` is the person's address (E.164 or a user ID), or US. A person has one reaction to a
+    message: the latest.
+    """
+
+    channel_key: str
+    provider_message_id: str
+    by: str
+    emoji: str
+    at: dt.datetime | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteEvent:
+    """A person voted in a poll, or changed the vote: `chosen` has all options chosen now.
+
+    `by` is the person's address (E.164 or a user ID), or US.
+    """
+
+    channel_key: str
+    provider_message_id: str
+    by: str
+    chosen: tuple[str, ...]
+    at: dt.datetime | None = None
+    name: str = ""
+
+
+# Who reacted or voted, if it was our own phone.
+US = "us"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +237,8 @@ Event = (
     | MediaEvent
     | EditEvent
     | RevokeEvent
+    | ReactionEvent
+    | VoteEvent
     | ContactEvent
     | ConnectionEvent
     | SessionEvent

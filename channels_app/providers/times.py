@@ -30,7 +30,10 @@ def from_seconds(value: Any, *, per_second: int = 1) -> dt.datetime | None:
 
 
 def whole_seconds(value: Any) -> int | None:
-    """Parse a number, a numeric string, or a 64-bit number in two halves (evolution.md §3)."""
+    """Parse a number, a numeric string, or a 64-bit number in two halves.
+
+    Evolution sends all three (docs/providers/evolution.md §3).
+    """
     if isinstance(value, Mapping):
         low, high = value.get("low"), value.get("high")
         value = (high << 32) + (low & 0xFFFFFFFF) if type(low) is type(high) is int else None

@@ -17,6 +17,7 @@ from channels_app.models import Channel, Provider
 from channels_app.providers import engines
 from channels_app.providers.base import Rejected, SendError
 from channels_app.providers.cloud.client import UPLOAD_GONE
+from channels_app.providers.contents import UNKNOWN, UNSUPPORTED, WAITING
 from channels_app.providers.events import (
     CallEvent,
     ContactEvent,
@@ -25,13 +26,15 @@ from channels_app.providers.events import (
     Failure,
     MediaEvent,
     MessageEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
     RevokeEvent,
     SessionEvent,
+    VoteEvent,
 )
 from core import phone_numbers
-from messaging import calls, contacts, sequence
+from messaging import calls, contacts, sequence, words
 from messaging.delivery import attempts, quotes, statuses
 from messaging.delivery.statuses import Route, Status
 from messaging.inbound import amendments, echoes, pending_events
@@ -247,7 +250,9 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
     conversation = contacts.lock_conversation_with(
         channel, phone_number=event.phone_number, user_id=event.user_id, name=event.name
     )
-    if conversation.messages.filter(provider_message_id=event.provider_message_id).exists():
+    known = conversation.messages.filter(provider_message_id=event.provider_message_id)
+    if stored := known.values_list("pk", "type").first():
+        _fill(channel, event, *stored)
         return
     if event.outgoing and echoes.is_duplicate(conversation, event, original):
         return
@@ -259,12 +264,13 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         content=dict(event.content),
         provider_message_id=event.provider_message_id,
         provider_chat=event.chat[:64],
+        context=dict(event.context),
         sent_outside=event.outgoing,
         echo_of=original,
         # A fast clock would keep the message at the end of the conversation.
         created_at=sequence.place(conversation, min(at, timezone.now())),
         reply_to=_quoted(conversation, event.reply_to),
-        media=files.create_pending(channel, event.type, event.content, stored=event.stored),
+        media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
     )
     if event.outgoing:
         # The number's own phone has already sent it: there is nothing to deliver.
@@ -276,21 +282,39 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
     ):
         amendments.apply(message, change, channel=channel)
     is_history = _is_history(channel, event, at)
+    changes: dict[str, Any] = {}
+    kind = words.kind_of(event.type, event.content)
+    if kind.opens_window and not event.outgoing and not is_history:
+        latest = [conversation.last_inbound_at, message.created_at]
+        changes["last_inbound_at"] = max(filter(None, latest))
+    if kind.unread and not event.outgoing and not is_history:
+        changes["unread_count"] = F("unread_count") + 1
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
-        **(
-            {}
-            if event.outgoing
-            else {
-                "unread_count": F("unread_count") + (0 if is_history else 1),
-                "last_inbound_at": max(
-                    filter(None, [conversation.last_inbound_at, message.created_at])
-                ),
-            }
-        ),
+        **changes,
     )
     if not is_history:
         publisher.message_changed(message)
+
+
+def _file_type(event: MessageEvent) -> str:
+    """Return the type of a message's file, which may be in the header of a text with buttons."""
+    return str(event.content.get("header_type") or event.type)
+
+
+def _fill(channel: Channel, event: MessageEvent, pk: Any, type_: str) -> None:
+    """Fill a message that came without its content, if this event has it."""
+    if type_ not in (UNKNOWN, WAITING) or event.type in (UNKNOWN, WAITING, UNSUPPORTED):
+        return
+    message = Message.objects.select_for_update().get(pk=pk)
+    amendments.change(
+        message,
+        type=event.type,
+        text=event.text,
+        content=dict(event.content),
+        context=dict(event.context),
+        media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
+    )
 
 
 def _is_history(channel: Channel, event: MessageEvent, at: dt.datetime) -> bool:
@@ -390,6 +414,8 @@ HANDLERS: dict[type, Callable[[Channel, Any], None]] = {
     MediaEvent: _apply_amendment,
     EditEvent: _apply_amendment,
     RevokeEvent: _apply_amendment,
+    ReactionEvent: _apply_amendment,
+    VoteEvent: _apply_amendment,
     ContactEvent: _apply_contact,
     SessionEvent: _apply_session,
     CallEvent: calls.note_incoming,

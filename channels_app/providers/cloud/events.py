@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime as dt
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from channels_app.providers import error_codes
+from channels_app.providers.cloud import contents
 from channels_app.providers.events import (
+    US,
+    EditEvent,
     Event,
     Failure,
     MessageEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
+    RevokeEvent,
     UnsupportedEvent,
 )
 from channels_app.providers.times import from_seconds
@@ -88,22 +94,25 @@ def _changes(payload: Mapping[str, Any]) -> Iterator[tuple[Any, Any, str]]:
 
 def _read_change(field: str, value: Mapping[str, Any]) -> Iterator[Event]:
     key = _channel_key(value)
-    if field == "messages":
-        names = {
-            address: str(_dict(contact, "profile").get("name") or "")
-            for contact in _dicts(value, "contacts")
-            for address in (_number(contact.get("wa_id")), _id(contact.get("user_id")))
-            if address
-        }
-        for status in _dicts(value, "statuses"):
-            yield _status(key, status)
-        for message in _dicts(value, "messages"):
-            yield _message(key, message, address="from", names=names)
-    elif field == "smb_message_echoes":
-        for message in _dicts(value, "message_echoes"):
-            yield _message(key, message, address="to", names={}, outgoing=True)
-    else:
+    if field not in ("messages", "smb_message_echoes"):
         yield UnsupportedEvent(key, f"field:{field}")
+        return
+    names = {
+        address: str(_dict(contact, "profile").get("name") or "")
+        for contact in _dicts(value, "contacts")
+        for address in (_number(contact.get("wa_id")), _id(contact.get("user_id")))
+        if address
+    }
+    for status in _dicts(value, "statuses"):
+        yield _status(key, status)
+    for message in _dicts(value, "messages"):
+        yield _message(key, message, address="from", names=names)
+    # Some resellers put several lists into one value.
+    for message in _dicts(value, "message_echoes"):
+        yield _message(key, message, address="to", names={}, outgoing=True)
+    for name in ("calls", "errors"):
+        if _dicts(value, name):
+            yield UnsupportedEvent(key, f"value:{name}")
 
 
 def _status(key: str, status: Mapping[str, Any]) -> Event:
@@ -146,41 +155,72 @@ def _message(
 ) -> Event:
     wamid, number = _id(message.get("id")), _number(message.get(address))
     user_id = _id(message.get(f"{address}_user_id"), longest=128) or ""
-    type_ = str(message.get("type") or "unknown")[:20]
+    type_ = contents.type_of(message)
+    at = from_seconds(message.get("timestamp"))
+    if _id(message.get("group_id")):
+        return UnsupportedEvent(key, "group")
+    if type_ in contents.CHANGES:
+        by = US if outgoing else f"+{number}" if number else user_id
+        name = names.get(number) or names.get(user_id, "")
+        if change := _change(key, type_, _dict(message, type_), by=by, name=name, at=at):
+            return change
     if wamid is None or not (number or user_id):
-        return UnsupportedEvent(key, f"message:{type_}")
-    content = message.get(type_)
-    if type_ == "contacts":
-        content = {"contacts": _dicts(message, type_)}
+        return UnsupportedEvent(key, f"message:{type_[:60]}")
+    found = contents.read(message)
     return MessageEvent(
         channel_key=key,
         provider_message_id=wamid,
         phone_number=f"+{number}" if number else "",
         user_id=user_id,
         name=names.get(number) or names.get(user_id, ""),
-        at=from_seconds(message.get("timestamp")),
-        type=type_,
-        text=_text(type_, content),
-        content=content if isinstance(content, Mapping) and type_ != "text" else {},
+        at=at,
+        type=found.type,
+        text=found.text,
+        content=found.content,
         reply_to=str(_dict(message, "context").get("id") or ""),
         outgoing=outgoing,
+        context=_context(message),
     )
 
 
-def _text(type_: str, content: Any) -> str:
-    if not isinstance(content, Mapping):
-        return ""
-    if type_ == "text":
-        return str(content.get("body") or "")
-    if type_ == "interactive":
-        chosen = _dict(content, str(content.get("type") or ""))
-        return str(chosen.get("title") or "")
-    if type_ == "contacts":
-        names = (_dict(card, "name").get("formatted_name") for card in _dicts(content, type_))
-        return ", ".join(name for name in names if isinstance(name, str))
+def _change(
+    key: str,
+    type_: str,
+    content: Mapping[str, Any],
+    *,
+    by: str,
+    name: str,
+    at: dt.datetime | None,
+) -> Event | None:
+    """Parse what a person did to another message; None if it does not name that message."""
     if type_ == "reaction":
-        return str(content.get("emoji") or "")
-    return str(content.get("caption") or content.get("text") or "")
+        target = _id(content.get("message_id"))
+        # A reaction that is taken back has no emoji.
+        emoji = str(content.get("emoji") or "")[:32]
+        return ReactionEvent(key, target, by, emoji, at, name) if target and by else None
+    target = _id(content.get("original_message_id"))
+    if target is None:
+        return None
+    if type_ == "revoke":
+        return RevokeEvent(key, target, at)
+    return EditEvent(key, target, contents.read(_dict(content, "message")).text, at)
+
+
+def _context(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands beside the object of a message."""
+    context = _dict(message, "context")
+    found: dict[str, Any] = {}
+    if id_ := _id(context.get("id")):
+        found["quoted"] = {"id": id_}
+    if context.get("frequently_forwarded") is True:
+        found["forwarded"] = "often"
+    elif context.get("forwarded") is True:
+        found["forwarded"] = "once"
+    beside = {"product": context.get("referred_product"), "referral": message.get("referral")}
+    found |= {name: beside[name] for name in beside if isinstance(beside[name], Mapping)}
+    if failure := _most_severe([_failure(error) for error in _dicts(message, "errors")]):
+        found["error"] = {"code": failure.code, "title": failure.title, "detail": failure.detail}
+    return found
 
 
 def web_message_id(wamid: str) -> str | None:

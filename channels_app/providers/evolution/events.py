@@ -11,10 +11,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from channels_app.providers.contents import quote
 from channels_app.providers.events import (
+    US,
     CallEvent,
     CallStatus,
     ConnectionEvent,
@@ -24,11 +26,14 @@ from channels_app.providers.events import (
     Failure,
     MessageEvent,
     QrEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
     RevokeEvent,
     UnsupportedEvent,
+    VoteEvent,
 )
+from channels_app.providers.evolution import contents
 from channels_app.providers.link_codes import read_code
 from channels_app.providers.redaction import UNFINISHED, digest_of
 from channels_app.providers.times import from_seconds, whole_seconds
@@ -45,6 +50,8 @@ _RECEIPTS = {
     "DELIVERED": Receipt.DELIVERED,
     "FAILED": Receipt.FAILED,
 }
+# Baileys' numbers of its statuses.
+_STATUS_NUMBERS = ("ERROR", "PENDING", "SERVER_ACK", "DELIVERY_ACK", "READ", "PLAYED")
 # Baileys' call statuses (§3). "terminate" says that the call ended, not how.
 _CALLS = {
     "offer": CallStatus.RINGING,
@@ -56,62 +63,6 @@ _CALLS = {
 }
 _STATES = ("open", "connecting", "close", "refused")
 
-# WhatsApp's name of the object with the content, and the Cloud API's name of the type.
-_TYPES = {
-    "extendedTextMessage": "text",
-    "imageMessage": "image",
-    "videoMessage": "video",
-    "ptvMessage": "video",
-    "audioMessage": "audio",
-    "documentMessage": "document",
-    "stickerMessage": "sticker",
-    "locationMessage": "location",
-    "liveLocationMessage": "location",
-    "contactMessage": "contacts",
-    "contactsArrayMessage": "contacts",
-    "contact": "contacts",
-    "reactionMessage": "reaction",
-    "buttonsResponseMessage": "interactive",
-    "templateButtonReplyMessage": "interactive",
-    "listResponseMessage": "interactive",
-    "interactiveResponseMessage": "interactive",
-    "buttonMessage": "interactive",
-    "buttonsMessage": "interactive",
-    "listMessage": "interactive",
-    "interactiveMessage": "interactive",
-    "templateMessage": "interactive",
-    "pollCreationMessage": "poll",
-    "pollCreationMessageV2": "poll",
-    "pollCreationMessageV3": "poll",
-    "pollUpdateMessage": "poll",
-}
-_MEDIA = ("image", "video", "audio", "document", "sticker")
-# Envelopes around the actual message; Evolution unwraps only documentWithCaptionMessage (§3).
-_WRAPPERS = (
-    "viewOnceMessage",
-    "viewOnceMessageV2",
-    "viewOnceMessageV2Extension",
-    "ephemeralMessage",
-    "documentWithCaptionMessage",
-    "deviceSentMessage",
-    "editedMessage",
-    "associatedChildMessage",
-    "groupMentionedMessage",
-    "lottieStickerMessage",
-)
-# Keys beside the content that are not content themselves.
-_METADATA = ("messageContextInfo", "contextInfo", "base64", "mediaUrl", "speechToText")
-# Technical messages that no person wrote.
-_TECHNICAL = (
-    "albumMessage",
-    "encReactionMessage",
-    "keepInChatMessage",
-    "pinInChatMessage",
-    "placeholderMessage",
-    "protocolMessage",
-    "secretEncryptedMessage",
-    "senderKeyDistributionMessage",
-)
 _NOT_PERSONS = {
     "g.us": "group",
     "newsletter": "newsletter",
@@ -157,6 +108,38 @@ def dedupe_key(payload: Any) -> str:
     return f"{label}:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
+def gather_file(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return an event with its file's base64 at `data.message.base64`, where 2.3.7 puts it.
+
+    Other versions and forks put it beside the message, into the object of its type, or into the
+    header of a text with buttons. The given payload is not changed.
+    """
+    data = payload.get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("message"), dict):
+        return payload
+    message = data["message"]
+    if message.get("base64"):
+        return payload
+    rest, encoded = _taken(data, 6)
+    if not encoded:
+        return payload
+    return {**payload, "data": {**rest, "message": {**rest["message"], "base64": encoded}}}
+
+
+def _taken(parent: dict[str, Any], depth: int) -> tuple[dict[str, Any], str]:
+    """Return an object without the first `base64` in it, and that text."""
+    own = parent.get("base64")
+    if isinstance(own, str) and own:
+        return {name: parent[name] for name in parent if name != "base64"}, own
+    for name, value in parent.items() if depth else ():
+        # A quoted message has a file of its own.
+        if isinstance(value, dict) and name != "contextInfo":
+            rest, encoded = _taken(value, depth - 1)
+            if encoded:
+                return {**parent, name: rest}, encoded
+    return parent, ""
+
+
 def as_event(instance: str, record: Any) -> dict[str, Any]:
     """Convert a record of /chat/findMessages to the corresponding messages.upsert.
 
@@ -189,7 +172,7 @@ def record_from_beginning(answer: bytes) -> dict[str, Any]:
     if not _text(_dict(record, "key"), "id"):
         return {}
     type_ = _text(record, "messageType")
-    return {**record, "message": {type_: {}}} if _TYPES.get(type_) in _MEDIA else record
+    return {**record, "message": {type_: {}}} if type_ in contents.MEDIA else record
 
 
 _FIRST_RECORD = re.compile(r'"records"\s*:\s*\[\s*\{')
@@ -241,7 +224,9 @@ def _identifying_parts(name: Any, data: Any) -> list[Any] | None:
         # A record still has the @lid, which Evolution replaces before it emits the event.
         address = party.phone_number or party.user_id or _text(key, "remoteJid")
         id_ = _text(key, "id")
-        return [id_, address, key.get("fromMe") is True] if id_ else None
+        # What arrives without its content may arrive again with it.
+        empty = ["empty"] if contents.is_empty(data) else []
+        return [id_, address, key.get("fromMe") is True, *empty] if id_ else None
     if name == "messages.update":
         id_, status = _text(data, "keyId"), _text(data, "status")
         if not id_ or not status:
@@ -271,13 +256,6 @@ class _Party:
     other: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    type: str
-    text: str = ""
-    content: dict[str, Any] = field(default_factory=dict)
-
-
 def _upsert(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     yield _message(channel, data, outgoing=_dict(data, "key").get("fromMe") is True)
 
@@ -305,13 +283,24 @@ def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
     id_, party = _text(key, "id"), _party(key)
     if party.other:
         return UnsupportedEvent(channel, party.other)
-    message = _unwrap(_dict(data, "message"))
+    outer = _dict(data, "message")
+    message = contents.unwrap(outer)
     if "protocolMessage" in message:
         return _protocol(channel, _dict(message, "protocolMessage"))
-    name = _name_of(message, _text(data, "messageType"))
-    parsed = _content(message, name, key)
-    if not id_ or parsed is None or not (party.phone_number or party.user_id):
+    name = contents.name_of(message, _text(data, "messageType"))
+    if not id_ or not (party.phone_number or party.user_id):
         return UnsupportedEvent(channel, f"message:{name[:60]}")
+    if name in ("reactionMessage", "pollUpdateMessage"):
+        return _response(channel, data, name, _dict(message, name), outgoing=outgoing)
+    found = contents.read(message, name, key) if name else contents.without_content(data)
+    if found is None:
+        return UnsupportedEvent(channel, f"message:{name[:60] or _stub(data)}")
+    content = dict(found.content)
+    if url := _text(outer, "mediaUrl"):
+        # Where Evolution has stored the file, if it has a storage of its own (S3).
+        content["media_url"] = url[:2000]
+    if contents.is_view_once(outer) and found.type in contents.MEDIA.values():
+        content["view_once"] = True
     return MessageEvent(
         channel_key=channel,
         provider_message_id=id_,
@@ -321,155 +310,40 @@ def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
         name="" if outgoing else _person_name(data.get("pushName"), party),
         # `date_time` cannot replace a missing time: it is local time with a wrong Z suffix (§1).
         at=from_seconds(data.get("messageTimestamp")),
-        type=parsed.type,
-        text=parsed.text,
-        content=parsed.content,
+        type=found.type,
+        text=found.text,
+        content=content,
         reply_to=_quoted(data, message, _dict(message, name)),
         outgoing=outgoing,
         # The receiver has already stored the file (`embedded_files`); it is outside any envelope.
-        stored=_text(_dict(_dict(data, "message"), "base64"), "stored"),
+        stored=_text(_dict(outer, "base64"), "stored"),
+        context=_context(data, message, _dict(message, name)),
     )
 
 
-def _unwrap(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    for _ in range(len(_WRAPPERS)):
-        inner = next((_dict(message, name) for name in _WRAPPERS if name in message), {})
-        if not isinstance(inner.get("message"), Mapping):
-            break
-        message = inner["message"]
-    return message
+def _stub(data: Mapping[str, Any]) -> str:
+    """Return the name of a notice of WhatsApp's own that is no message."""
+    return f"stub:{data.get('messageStubType')}"[:60]
 
 
-def _name_of(message: Mapping[str, Any], declared: str) -> str:
-    """Return WhatsApp's name of the content type.
-
-    The object itself takes precedence over `messageType`: WHATSAPP-BUSINESS declares a reaction
-    that it sends, and the title of a selected button, as "conversation".
-    """
-    for name in message:
-        if name in _TYPES and message[name]:
-            return name
-    if message and declared in _TYPES:
-        return declared
-    if isinstance(message.get("conversation"), str):
-        return "conversation"
-    return next((name for name in message if name not in _METADATA), "")
-
-
-def _content(message: Mapping[str, Any], name: str, key: Mapping[str, Any]) -> _Content | None:
-    """Return the neutral content; None for a technical message."""
-    if not name or name in _TECHNICAL:
-        return None
-    body, conversation = _dict(message, name), _text(message, "conversation")
-    type_ = "text" if name == "conversation" else _TYPES.get(name, "unknown")
-    if type_ == "text":
-        return _Content("text", conversation or _text(body, "text"))
-    if name == "pollUpdateMessage":
-        return _vote(body)
-    if type_ in _MEDIA:
-        text, content = _text(body, "caption"), _media(body, key)
-    elif type_ == "location":
-        text, content = _location(body)
-    elif type_ == "contacts":
-        text, content = _contacts(message.get(name))
-    elif type_ == "reaction":
-        text = _text(body, "text")
-        content = {"message_id": _text(_dict(body, "key"), "id"), "emoji": text}
-    elif type_ == "poll":
-        text = _text(body, "name")
-        options = [_text(option, "optionName") for option in _dicts(body, "options")]
-        content = {"name": text, "options": options}
-    elif type_ == "interactive":
-        text, content = _interactive(body or message, name)
-    else:
-        text = _first(body, "caption", "text", "title", "name")
-        content = {}
-    return _Content(type_, conversation or text, {**content, "message_type": name})
-
-
-def _media(body: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data needed to fetch the file later, and to show it until then."""
-    seconds = body.get("seconds")
-    found = {
-        "mime_type": _first(body, "mimetype", "mime_type"),
-        "filename": _first(body, "fileName", "filename"),
-        "caption": _text(body, "caption"),
-        "seconds": seconds if type(seconds) is int else None,
-        "voice": body.get("ptt") is True or body.get("voice") is True,
-        # Only WHATSAPP-BUSINESS has Meta's ID; Evolution cannot fetch the file without it (§3).
-        "id": _text(body, "id"),
-    }
-    names = ("id", "remoteJid", "fromMe", "participant")
-    ids = {name: key[name] for name in names if isinstance(key.get(name), (str, bool))}
-    return {name: found[name] for name in found if found[name]} | {"evolution": {"key": ids}}
-
-
-def _location(body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    name, address = _text(body, "name"), _text(body, "address")
-    found = {
-        "latitude": _number(body.get("degreesLatitude")),
-        "longitude": _number(body.get("degreesLongitude")),
-        "name": name or None,
-        "address": address or None,
-    }
-    content = {name: found[name] for name in found if found[name] is not None}
-    return _text(body, "caption") or "\n".join(filter(None, [name, address])), content
-
-
-def _contacts(body: Any) -> tuple[str, dict[str, Any]]:
-    """Parse one or more cards. The vCard itself is omitted: it may contain a picture."""
-    cards = _dicts(body, "contacts") or ([body] if isinstance(body, Mapping) else [])
-    if isinstance(body, list):
-        cards = [card for card in body if isinstance(card, Mapping)]
-    contacts = [
-        {
-            "name": {"formatted_name": _text(card, "displayName")},
-            "phones": [
-                {"phone": phone.strip(), "wa_id": wa_id}
-                for wa_id, phone in re.findall(
-                    r"waid=([0-9]{5,15}):([^\r\n]{1,40})", _text(card, "vcard")
-                )
-            ],
-        }
-        for card in cards
-    ]
-    names = filter(None, (_text(card, "displayName") for card in cards))
-    return ", ".join(names), {"contacts": contacts}
-
-
-def _interactive(body: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:
-    """Parse a selected option, or the options offered."""
-    if name in ("buttonsResponseMessage", "templateButtonReplyMessage"):
-        title = _text(body, "selectedDisplayText")
-        id_ = _first(body, "selectedButtonId", "selectedId")
-        return title, {"type": "button_reply", "button_reply": {"id": id_, "title": title}}
-    if name == "listResponseMessage":
-        title = _text(body, "title")
-        id_ = _text(_dict(body, "singleSelectReply"), "selectedRowId")
-        row = {"id": id_, "title": title, "description": _text(body, "description")}
-        reply = {part: row[part] for part in row if row[part]}
-        return title, {"type": "list_reply", "list_reply": reply}
-    if name == "interactiveResponseMessage":
-        flow = _dict(body, "nativeFlowResponseMessage")
-        reply = {"name": _text(flow, "name"), "response_json": _text(flow, "paramsJson")}
-        return _text(_dict(body, "body"), "text"), {"type": "nfm_reply", "nfm_reply": reply}
-    if name == "templateMessage":
-        filled = _dict(body, "hydratedTemplate") or _dict(body, "hydratedFourRowTemplate")
-        text = _first(filled, "hydratedContentText", "hydratedTitleText")
-        body = body if text else _dict(body, "interactiveMessageTemplate")
-        return text or _text(_dict(body, "body"), "text"), {}
-    lines = [_text(body, "title"), _first(body, "contentText", "description")]
-    return _text(_dict(body, "body"), "text").strip() or "\n".join(filter(None, lines)), {}
-
-
-def _vote(body: Mapping[str, Any]) -> _Content | None:
-    """Parse a vote in a poll; None if Evolution could not decrypt it."""
+def _response(
+    channel: str, data: Mapping[str, Any], name: str, body: Mapping[str, Any], *, outgoing: bool
+) -> Event:
+    """Parse a reaction to a message, or a vote in a poll."""
+    party = _party(_dict(data, "key"))
+    by = US if outgoing else party.phone_number or party.user_id
+    person = "" if outgoing else _person_name(data.get("pushName"), party)
+    at = from_seconds(data.get("messageTimestamp"))
+    target = _text(
+        _dict(body, "key" if name == "reactionMessage" else "pollCreationMessageKey"), "id"
+    )
+    if name == "reactionMessage" and target:
+        return ReactionEvent(channel, target, by, _text(body, "text"), at, person)
     chosen = _dict(body, "vote").get("selectedOptions")
-    if not isinstance(chosen, list) or not all(_is_option(name) for name in chosen):
-        return None
-    poll = _text(_dict(body, "pollCreationMessageKey"), "id")
-    content = {"message_id": poll, "chosen": chosen, "message_type": "pollUpdateMessage"}
-    return _Content("poll", ", ".join(chosen), content)
+    if not target or not isinstance(chosen, list) or not all(_is_option(one) for one in chosen):
+        # Evolution could not decrypt the vote.
+        return UnsupportedEvent(channel, f"message:{name}")
+    return VoteEvent(channel, target, by, tuple(chosen), at, person)
 
 
 def _is_option(name: Any) -> bool:
@@ -478,32 +352,77 @@ def _is_option(name: Any) -> bool:
 
 
 def _quoted(data: Mapping[str, Any], message: Mapping[str, Any], body: Mapping[str, Any]) -> str:
-    """Return the ID of the quoted message from any of its possible locations (§3).
-
-    2.4 writes `messageContextInfo` at the top and removes a text's own context (§10): the ID is
-    then beside the content, or inside an object that is not parsed as content.
-    """
-    others = (value for value in message.values() if isinstance(value, Mapping))
-    for holder in (data, message, body, _dict(data, "contextInfo"), *others):
-        if found := _text(_dict(holder, "contextInfo"), "stanzaId"):
+    """Return the ID of the quoted message from any of its possible locations (§3)."""
+    for info in _context_infos(data, message, body):
+        if found := _text(info, "stanzaId"):
             return found
     quoted = _dict(message, "quoted")
     return _text(quoted, "id") or _text(_dict(quoted, "key"), "id")
+
+
+def _context_infos(
+    data: Mapping[str, Any], message: Mapping[str, Any], body: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the `contextInfo` objects of a message.
+
+    2.4 writes `messageContextInfo` at the top and removes a text's own context (§10): it is then
+    beside the content, or inside an object that is not parsed as content.
+    """
+    others = (value for value in message.values() if isinstance(value, Mapping))
+    for holder in (data, message, body, _dict(data, "contextInfo"), *others):
+        if info := _dict(holder, "contextInfo"):
+            yield info
+
+
+def _context(
+    data: Mapping[str, Any], message: Mapping[str, Any], body: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what stands beside the content: the quoted text, forwarded marks, the ad."""
+    found: dict[str, Any] = {}
+    for info in _context_infos(data, message, body):
+        quoted = contents.unwrap(_dict(info, "quotedMessage"))
+        if _text(info, "stanzaId") and "quoted" not in found:
+            name = contents.name_of(quoted, "")
+            content = contents.read(quoted, name, {}) if name else None
+            found["quoted"] = quote(
+                _text(info, "stanzaId"),
+                content,
+                is_status=_text(info, "remoteJid") == "status@broadcast",
+            )
+        if info.get("isForwarded") is True and "forwarded" not in found:
+            score = info.get("forwardingScore")
+            found["forwarded"] = "often" if type(score) is int and score > 4 else "once"
+        ad = _dict(info, "externalAdReply")
+        if ad.get("sourceUrl") or ad.get("ctwaClid") or ad.get("sourceId"):
+            names = {
+                "source_type": "sourceType", "source_id": "sourceId", "source_url": "sourceUrl",
+                "headline": "title", "body": "body", "image_url": "mediaUrl",
+                "thumbnail_url": "thumbnailUrl", "ctwa_clid": "ctwaClid",
+            }  # fmt: skip
+            referral = {name: _text(ad, theirs)[:2000] for name, theirs in names.items()}
+            found.setdefault("referral", {n: text for n, text in referral.items() if text})
+    return found
 
 
 # -- Statuses, edits and deletions ---------------------------------------------------------------
 
 
 def _update(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
-    party, status = _party(data), _text(data, "status")
+    # Baileys' own form has the change in `update`, beside the key.
+    update = _dict(data, "update")
+    party = _party(_dict(data, "key") or data)
     id_ = _text(data, "keyId") or _text(_dict(data, "key"), "id")
+    status = _status_word(data.get("status", update.get("status")))
     receipt = _RECEIPTS.get(status)
-    edited = _dict(data, "message").get("editedMessage")
+    message = _dict(data, "message") or _dict(update, "message")
+    votes = list(_votes(channel, id_, data.get("pollUpdates") or update.get("pollUpdates")))
     if party.other:
         yield UnsupportedEvent(channel, party.other)
-    elif id_ and edited:
+    elif id_ and votes:
+        yield from votes
+    elif id_ and message.get("editedMessage"):
         # The status is not real: 2.3.7 sends SERVER_ACK for an update that has none.
-        yield _edit(channel, id_, _dict(data, "message"), at=None)
+        yield _edit(channel, id_, message, at=None)
     elif id_ and receipt is not None:
         failed = receipt == Receipt.FAILED
         yield ReceiptEvent(
@@ -515,6 +434,27 @@ def _update(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
         )
     else:
         yield UnsupportedEvent(channel, f"status:{status[:60]}")
+
+
+def _status_word(status: Any) -> str:
+    """Return a status' name; some versions send Baileys' number of it."""
+    if type(status) is int and 0 <= status < len(_STATUS_NUMBERS):
+        return _STATUS_NUMBERS[status]
+    return status if isinstance(status, str) else ""
+
+
+def _votes(channel: str, id_: str, results: Any) -> Iterator[Event]:
+    """Yield the votes in the results of a poll: for each option, who has chosen it."""
+    chosen: dict[str, list[str]] = {}
+    for result in _dicts({"results": results}, "results"):
+        voters = result.get("voters")
+        for voter in voters if isinstance(voters, list) else []:
+            party = _address(voter) if isinstance(voter, str) else _Party()
+            by = party.phone_number or party.user_id
+            if (by or voter == "me") and _is_option(result.get("name")):
+                chosen.setdefault(by or US, []).append(str(result["name"]))
+    for by, options in chosen.items():
+        yield VoteEvent(channel, id_, by, tuple(options))
 
 
 def _edited(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
@@ -536,14 +476,14 @@ def _protocol(channel: str, data: Mapping[str, Any]) -> Event:
 
 
 def _edit(channel: str, id_: str, message: Mapping[str, Any], *, at: dt.datetime | None) -> Event:
-    message = _unwrap(message)
+    message = contents.unwrap(message)
     inner = _dict(message, "protocolMessage")
     if inner:
-        message = _unwrap(_dict(inner, "editedMessage"))
+        message = contents.unwrap(_dict(inner, "editedMessage"))
         at = from_seconds(inner.get("timestampMs"), per_second=1000) or at
-    name = _name_of(message, "")
-    parsed = _content(message, name, {})
-    if parsed is None or parsed.type == "unknown":
+    name = contents.name_of(message, "")
+    parsed = contents.read(message, name, {})
+    if parsed is None or (parsed.type == "unknown" and not parsed.text):
         return UnsupportedEvent(channel, f"edit:{name[:60]}")
     return EditEvent(channel, id_, parsed.text, at)
 
@@ -714,14 +654,6 @@ def _utc_time(value: str) -> dt.datetime | None:
 
 def _code(value: Any) -> str:
     return str(value) if type(value) is int or isinstance(value, str) else ""
-
-
-def _number(value: Any) -> float | None:
-    return value if type(value) in (int, float) and abs(value) <= 180 else None
-
-
-def _first(parent: Mapping[str, Any], *names: str) -> str:
-    return next(filter(None, (_text(parent, name) for name in names)), "")
 
 
 def _text(parent: Mapping[str, Any], name: str) -> str:

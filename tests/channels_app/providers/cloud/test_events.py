@@ -14,6 +14,7 @@ from channels_app.providers.cloud import events as cloud_events
 from channels_app.providers.events import (
     Failure,
     MessageEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
     UnsupportedEvent,
@@ -111,17 +112,20 @@ def test_an_echo_is_an_outgoing_message() -> None:
 
 def test_every_message_type_has_its_text() -> None:
     events = read("kinds")
-    assert [(event.type, event.text) for event in events] == [
+    messages = [event for event in events if isinstance(event, MessageEvent)]
+    assert [(event.type, event.text) for event in messages] == [
         ("image", "Praia"),
         ("interactive", "Sim"),
         ("button", "Quero"),
-        ("reaction", "😀"),
-        ("location", ""),
+        ("location", "MASP\n-23.5, -46.6"),
         ("text", "sem telefone"),
         ("unsupported", ""),
     ]
     assert events[4].content["name"] == "MASP"
     assert events[1].reply_to == WAMID
+    assert isinstance(events[3], ReactionEvent)
+    assert (events[3].provider_message_id, events[3].emoji) == (WAMID, "😀")
+    assert events[6].context["error"]["code"] == "131051"
     assert {event.name for event in events} == {"Ana"}
 
 
@@ -137,7 +141,7 @@ def test_contact_cards_are_preserved() -> None:
     [event] = cloud_events.read(change(messages=[{**message, "contacts": [card, {"name": "?"}]}]))
     assert isinstance(event, MessageEvent)
     assert event.content == {"contacts": [card, {"name": "?"}]}
-    assert event.text == "João"
+    assert event.text == "João: +55 11 98888-7777\n?"
 
 
 def test_a_customer_may_have_no_phone_number() -> None:
@@ -153,6 +157,7 @@ def test_unknown_content_is_counted_without_an_error() -> None:
         "field:phone_number_quality_update",
         "status:warped",
         "status:deleted",
+        "value:errors",
         "field:smb_app_state_sync",
     ]
     assert all(isinstance(event, UnsupportedEvent) for event in events)
