@@ -65,7 +65,8 @@ class ReceiptEvent:
 class MessageEvent:
     """A message that we did not send: from a customer, or (`outgoing`) typed on our own phone.
 
-    `phone_number` is the customer's, E.164; empty if the provider reports only `user_id`. `stored`
+    `phone_number` is the customer's, E.164; empty if the provider reports only `user_id`, which is
+    the group's address (…@g.us) for a message of a group. `stored`
     names its file in our storage, if the event contained it (`embedded_files`). `history`: it was
     exchanged before the phone was linked and was synced on linking. `chat` is the chat in which
     WhatsApp Web shows it, or "" if the provider reports none. `at` is None if the provider reports
@@ -169,6 +170,15 @@ class ContactEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupEvent:
+    """The provider reported the name of a group; `group_id` is its address, which ends in @g.us."""
+
+    channel_key: str
+    group_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionEvent:
     """The state of the session itself: "open", "connecting", "close" or "refused".
 
@@ -240,6 +250,7 @@ Event = (
     | ReactionEvent
     | VoteEvent
     | ContactEvent
+    | GroupEvent
     | ConnectionEvent
     | SessionEvent
     | QrEvent

@@ -24,6 +24,7 @@ from channels_app.providers.events import (
     EditEvent,
     Event,
     Failure,
+    GroupEvent,
     MediaEvent,
     MessageEvent,
     ReactionEvent,
@@ -49,6 +50,8 @@ from messaging.models import (
     Message,
 )
 
+# The end of a group's address.
+GROUP_SERVER = "@g.us"
 # A younger message is never history.
 HISTORY_AGE = dt.timedelta(minutes=2)
 # Registered by higher layers that know when a channel's phone was linked (see instances.apps):
@@ -86,8 +89,8 @@ def apply_events(events: Iterable[Event], channels: Mapping[str, Channel]) -> di
         if channel is None:
             counts["unknown_channel"] += 1
         elif handler := HANDLERS.get(type(item)):
-            counts[kind] += 1
-            handler(channel, item)
+            skipped_as = handler(channel, item)
+            counts[skipped_as or kind] += 1
         else:
             counts[getattr(item, "kind", kind)] += 1
     return dict(counts)
@@ -238,7 +241,14 @@ def _may_be_of_another_request(attempt: DeliveryAttempt, event: ReceiptEvent) ->
     return other and attempt.message.media_id is not None
 
 
-def _apply_message(channel: Channel, event: MessageEvent) -> None:
+def _apply_message(channel: Channel, event: MessageEvent) -> str | None:
+    if channel.ignore_groups and event.user_id.endswith(GROUP_SERVER):
+        return "group"
+    _store_message(channel, event)
+    return None
+
+
+def _store_message(channel: Channel, event: MessageEvent) -> None:
     at = event.at or timezone.now()
     pending_events.lock_id(channel.pk, event.provider_message_id)
     original = None
@@ -375,6 +385,11 @@ def _apply_contact(channel: Channel, event: ContactEvent) -> None:
     unnamed.update(name=event.name[:200])
 
 
+def _apply_group(channel: Channel, event: GroupEvent) -> None:
+    """Set the name of a group that has written. Groups that never wrote are not contacts."""
+    Contact.objects.filter(user_id=event.group_id).update(name=event.name[:200])
+
+
 def _apply_session(channel: Channel, event: SessionEvent) -> None:
     records.request_poll(Provider.WWEBJS, channel, callback_reason=event.reason)
 
@@ -408,7 +423,8 @@ def _quoted(conversation: Conversation, provider_message_id: str) -> Message | N
 
 
 # The handler of each event type; higher layers add theirs. Events without one are only counted.
-HANDLERS: dict[type, Callable[[Channel, Any], None]] = {
+# A handler returns None, or the name under which an event that it ignores is counted.
+HANDLERS: dict[type, Callable[[Channel, Any], str | None]] = {
     ReceiptEvent: _apply_receipt,
     MessageEvent: _apply_message,
     MediaEvent: _apply_amendment,
@@ -417,6 +433,7 @@ HANDLERS: dict[type, Callable[[Channel, Any], None]] = {
     ReactionEvent: _apply_amendment,
     VoteEvent: _apply_amendment,
     ContactEvent: _apply_contact,
+    GroupEvent: _apply_group,
     SessionEvent: _apply_session,
     CallEvent: calls.note_incoming,
 }

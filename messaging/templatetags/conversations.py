@@ -229,4 +229,6 @@ def pretty_number(contact: Contact) -> str:
 @register.filter
 def contact_name(contact: Contact) -> str:
     """Return the contact's name, or the formatted phone number."""
+    if (contact.user_id or "").endswith("@g.us"):
+        return contact.name or _("Group %(id)s") % {"id": str(contact.user_id)[-11:-5]}
     return contact.name or pretty_number(contact) or str(contact)

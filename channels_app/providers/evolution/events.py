@@ -24,6 +24,7 @@ from channels_app.providers.events import (
     EditEvent,
     Event,
     Failure,
+    GroupEvent,
     MessageEvent,
     QrEvent,
     ReactionEvent,
@@ -63,8 +64,9 @@ _CALLS = {
 }
 _STATES = ("open", "connecting", "close", "refused")
 
+GROUP = "group"
 _NOT_PERSONS = {
-    "g.us": "group",
+    "g.us": GROUP,
     "newsletter": "newsletter",
     "broadcast": "broadcast",
     "bot": "bot",
@@ -249,11 +251,23 @@ def _without_file(data: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Party:
-    """The other party of a chat; `other` says what it is if not a person."""
+    """The other party of a chat; `other` says what it is if not a person.
+
+    The `user_id` of a group is its address.
+    """
 
     phone_number: str = ""
     user_id: str = ""
     other: str = ""
+
+    @property
+    def ignored(self) -> str:
+        """What the party is if its messages are not read: a newsletter, a broadcast and so on."""
+        return "" if self.other == GROUP else self.other
+
+    @property
+    def address(self) -> str:
+        return self.phone_number or self.user_id
 
 
 def _upsert(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
@@ -281,8 +295,8 @@ def _sent(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
 def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
     key = _dict(data, "key")
     id_, party = _text(key, "id"), _party(key)
-    if party.other:
-        return UnsupportedEvent(channel, party.other)
+    if party.ignored:
+        return UnsupportedEvent(channel, party.ignored)
     outer = _dict(data, "message")
     message = contents.unwrap(outer)
     if "protocolMessage" in message:
@@ -307,7 +321,7 @@ def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
         phone_number=party.phone_number,
         user_id=party.user_id,
         # For our own messages, pushName is our own name.
-        name="" if outgoing else _person_name(data.get("pushName"), party),
+        name="" if outgoing or party.other else _person_name(data.get("pushName"), party),
         # `date_time` cannot replace a missing time: it is local time with a wrong Z suffix (§1).
         at=from_seconds(data.get("messageTimestamp")),
         type=found.type,
@@ -317,8 +331,25 @@ def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
         outgoing=outgoing,
         # The receiver has already stored the file (`embedded_files`); it is outside any envelope.
         stored=_text(_dict(outer, "base64"), "stored"),
-        context=_context(data, message, _dict(message, name)),
+        context=_context(data, message, _dict(message, name)) | _author(data, party, outgoing),
     )
+
+
+def _author(data: Mapping[str, Any], party: _Party, outgoing: bool) -> dict[str, Any]:
+    """Return who wrote a message of a group; {} in a conversation with one person."""
+    if party.other != GROUP or outgoing:
+        return {}
+    person = _participant(_dict(data, "key"))
+    name = _person_name(data.get("pushName"), person)
+    return {"author": {"id": person.address, "name": name}} if person.address or name else {}
+
+
+def _participant(key: Mapping[str, Any]) -> _Party:
+    """Return who acted in a group, by number if the event names it."""
+    names = ("participant", "participantAlt", "participantPn", "senderPn")
+    found = [_address(_text(key, name)) for name in names]
+    with_number = (one for one in found if one.phone_number)
+    return next(with_number, next((one for one in found if one.user_id), _Party()))
 
 
 def _stub(data: Mapping[str, Any]) -> str:
@@ -331,7 +362,11 @@ def _response(
 ) -> Event:
     """Parse a reaction to a message, or a vote in a poll."""
     party = _party(_dict(data, "key"))
-    by = US if outgoing else party.phone_number or party.user_id
+    if party.other == GROUP:
+        party = _participant(_dict(data, "key"))
+    by = US if outgoing else party.address
+    if not by:
+        return UnsupportedEvent(channel, f"message:{name}")
     person = "" if outgoing else _person_name(data.get("pushName"), party)
     at = from_seconds(data.get("messageTimestamp"))
     target = _text(
@@ -416,8 +451,8 @@ def _update(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     receipt = _RECEIPTS.get(status)
     message = _dict(data, "message") or _dict(update, "message")
     votes = list(_votes(channel, id_, data.get("pollUpdates") or update.get("pollUpdates")))
-    if party.other:
-        yield UnsupportedEvent(channel, party.other)
+    if party.ignored:
+        yield UnsupportedEvent(channel, party.ignored)
     elif id_ and votes:
         yield from votes
     elif id_ and message.get("editedMessage"):
@@ -466,8 +501,8 @@ def _protocol(channel: str, data: Mapping[str, Any]) -> Event:
     key = _dict(data, "key")
     party, id_, type_ = _party(key), _text(key, "id"), data.get("type")
     at = from_seconds(data.get("timestampMs"), per_second=1000)
-    if party.other:
-        return UnsupportedEvent(channel, party.other)
+    if party.ignored:
+        return UnsupportedEvent(channel, party.ignored)
     if id_ and type_ in _EDIT:
         return _edit(channel, id_, _dict(data, "editedMessage"), at=at)
     if id_ and type_ in _REVOKE and type_ is not False:
@@ -492,8 +527,8 @@ def _deleted(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     """Parse a key (from WhatsApp) or a whole row (from the API), whose `id` is the row's ID."""
     key = _dict(data, "key") or data
     party, id_ = _party(key), _text(key, "id")
-    if party.other:
-        yield UnsupportedEvent(channel, party.other)
+    if party.ignored:
+        yield UnsupportedEvent(channel, party.ignored)
     elif id_:
         yield RevokeEvent(channel, id_)
     else:
@@ -553,11 +588,19 @@ def _contact(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
         yield ContactEvent(channel, party.phone_number, name)
 
 
+def _group(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
+    party, name = _address(_text(data, "id")), _text(data, "subject").strip()
+    if party.other == GROUP and party.user_id and name:
+        yield GroupEvent(channel, party.user_id, name)
+    else:
+        yield UnsupportedEvent(channel, "event:groups")
+
+
 def _call(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     call_id, status = _text(data, "id"), _text(data, "status")
     caller, chat = _address(_text(data, "from")), _address(_text(data, "chatId"))
     number = caller.phone_number or chat.phone_number
-    if data.get("isGroup") is True or chat.other == "group":
+    if data.get("isGroup") is True or chat.other == GROUP:
         yield UnsupportedEvent(channel, "group")
     elif not call_id or not status:
         # The socket also emits raw call nodes (§2).
@@ -593,6 +636,9 @@ _READERS: dict[str, Callable[[str, Mapping[str, Any]], Iterator[Event]]] = {
     "contacts.set": _contact,
     "contacts.upsert": _contact,
     "contacts.update": _contact,
+    "groups.upsert": _group,
+    "groups.update": _group,
+    "group.update": _group,
     "call": _call,
 }
 
@@ -625,7 +671,8 @@ def _address(jid: str) -> _Party:
     if jid == "status@broadcast":
         return _Party(other="status")
     if server in _NOT_PERSONS:
-        return _Party(other=_NOT_PERSONS[server])
+        is_group = server == "g.us" and re.fullmatch(r"[0-9-]{1,60}", user)
+        return _Party(user_id=jid if is_group else "", other=_NOT_PERSONS[server])
     if server in ("lid", "hosted.lid") and re.fullmatch(r"[0-9]{1,32}", user):
         return _Party(user_id=f"{user}@lid")
     digits = user if server else re.sub(r"[\s()+.-]", "", user)

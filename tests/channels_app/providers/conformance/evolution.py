@@ -149,6 +149,8 @@ class EvolutionAdapter(Adapter):
         data = {"key": {**chat, "id": "3A01"}, "message": {"reactionMessage": reaction}}
         data |= {"messageType": "reactionMessage", "messageTimestamp": 1795301018}
         self.control("event", instance=INSTANCE, event="messages.upsert", data=data)
+        group = [{"id": "120363025246125486@g.us", "subject": "Clientes"}]
+        self.control("event", instance=INSTANCE, event="groups.upsert", data=group)
         results = [{"name": "a", "voters": [chat["remoteJid"]]}]
         vote = {**chat, "keyId": "3EB0C5", "status": "SERVER_ACK", "pollUpdates": results}
         self.control("event", instance=INSTANCE, event="messages.update", data=vote)

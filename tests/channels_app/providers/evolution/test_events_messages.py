@@ -72,7 +72,6 @@ def test_the_sender_of_an_own_message_is_not_the_customer() -> None:
 @pytest.mark.parametrize(
     ("jid", "kind"),
     [
-        ("120363025246125486@g.us", "group"),
         ("status@broadcast", "status"),
         ("1795300000@broadcast", "broadcast"),
         ("120363000000000000@newsletter", "newsletter"),
