@@ -96,6 +96,8 @@ def store_amendment(channel_id: int, event: Amendment) -> None:
     values = {k: v for k, v in dataclasses.asdict(event).items() if k not in _ROW_FIELDS}
     if not isinstance(event, MediaEvent):
         values["at"] = (event.at or timezone.now()).isoformat()
+    if isinstance(event, VoteEvent):
+        values["chosen"] = list(event.chosen)
     if isinstance(event, ReactionEvent | VoteEvent):
         _store_of_person(channel_id, event, kind, values)
         return
@@ -106,7 +108,9 @@ def store_amendment(channel_id: int, event: Amendment) -> None:
         values,
         # The latest of several edits wins.
         replaces=lambda stored: (
-            isinstance(event, EditEvent) and _time(values["at"]) > _time(stored["at"])
+            isinstance(event, EditEvent)
+            and event.text != stored["text"]
+            and _time(values["at"]) > _time(stored["at"])
         ),
     )
 
@@ -124,6 +128,8 @@ def _store_of_person(
         return
     others = [one for one in pending.payload["of"] if one["by"] != event.by]
     own = [one for one in pending.payload["of"] if one["by"] == event.by]
+    if own and {**own[0], "at": ""} == {**values, "at": ""}:
+        return
     if not own or _time(values["at"]) >= _time(own[0]["at"]):
         pending.payload = {"of": [*others, values]}
         pending.save(update_fields=["payload"])

@@ -50,7 +50,7 @@ def _media(type_: str, **more: Any) -> Callable[[Any], Content]:
 
 
 def _location(content: Any) -> Content:
-    parts = content if isinstance(content, Mapping) else {}
+    parts = _object(content)
     return contents.place(
         parts.get("latitude"),
         parts.get("longitude"),
@@ -72,8 +72,7 @@ def _card(card: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _button(content: Any) -> Content:
-    found = content if isinstance(content, Mapping) else {}
-    return Content("button", text_at(content, "text"), found)
+    return Content("button", text_at(content, "text"), _object(content))
 
 
 def _interactive(content: Any) -> Content:
@@ -88,7 +87,7 @@ def _interactive(content: Any) -> Content:
         # What a colleague sent from the phone has its texts beside each other.
         parts = (mapping(content, name) for name in ("header", "body", "footer"))
         words = lines(*(text_at(one, "text") for one in parts))
-    return Content("interactive", words, content if isinstance(content, Mapping) else {})
+    return Content("interactive", words, _object(content))
 
 
 def _order(content: Any) -> Content:
@@ -100,12 +99,13 @@ def _order(content: Any) -> Content:
         }
         for item in dicts(content, "product_items")
     ]
-    return contents.order(
-        items,
-        text=text_at(content, "text"),
-        total=_total(content),
-        catalog_id=text_at(content, "catalog_id"),
-    )
+    found = contents.order(items, text=text_at(content, "text"), total=_total(content))
+    # Programs read Meta's own object, too.
+    return Content(found.type, found.text, {**_object(content), **found.content})
+
+
+def _object(content: Any) -> Mapping[str, Any]:
+    return content if isinstance(content, Mapping) else {}
 
 
 def _total(content: Any) -> str:
@@ -128,13 +128,11 @@ def _system(content: Any) -> Content:
         "new": text_at(content, "wa_id", "new_wa_id", "user_id"),
     }
     found = {name: parts[name] for name in parts if parts[name]}
-    return Content("system", text_at(content, "body"), found)
+    return Content("system", text_at(content, "body"), {**_object(content), **found})
 
 
 def _template(content: Any) -> Content:
-    return Content(
-        "template", text_at(content, "name"), content if isinstance(content, Mapping) else {}
-    )
+    return Content("template", text_at(content, "name"), _object(content))
 
 
 _READERS: Mapping[str, Callable[[Any], Content]] = {

@@ -64,7 +64,7 @@ def read(payload: Any) -> Iterator[Event]:
         yield _receipt(key, message, data.get("ack"))
     elif kind == "media" and message.get("fromMe") is not True:
         yield _media(key, message, _mapping(data.get("messageMedia")))
-    elif kind == "message" and message.get("fromMe") is not True:
+    elif kind in ("message", "message_ciphertext") and message.get("fromMe") is not True:
         yield _message(key, message, kind, address="from")
     elif kind == "message_create" and message.get("fromMe") is True:
         yield _message(key, message, kind, address="to", outgoing=True)
@@ -91,8 +91,10 @@ def dedupe_key(payload: Any, *, arrival: str) -> str:
     message_id = short_id(_mapping(data.get("message")).get("id"))
     if kind == "message_ack" and message_id:
         return f"{kind}:{message_id}:{str(data.get('ack'))[:10]}"
-    if kind in ("message", "message_create", "media") and message_id:
-        return f"{kind}:{message_id}"
+    if kind in ("message", "message_ciphertext", "message_create", "media") and message_id:
+        # What arrives before it is decrypted may arrive again with its content.
+        empty = ":empty" if _mapping(data.get("message")).get("type") == "ciphertext" else ""
+        return f"{kind}:{message_id}{empty}"
     if kind in _CHANGES:
         # The same person may do the same to a message again: the times in it differ.
         text = json.dumps(data, sort_keys=True, default=str)
