@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from channels_app.providers import contents
+from core import phone_numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ def summary(type_: str, text: str, content: Any, *, filename: str = "") -> str:
 _GIVEN = re.compile(
     r"(whatsapp (image|video|audio|ptt|sticker|document) .*"
     r"|(img|vid|aud|ptt|stk|doc)[-_][0-9]{8}[-_].*"
-    r"|(image|video|audio|document|sticker)-[0-9]{8}-[0-9]{6}\..*"
+    r"|[a-z_]+-[0-9]{8}-[0-9]{6}\..*"
     r"|[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}.*"
     r"|file\.[a-z0-9]+)",
     re.IGNORECASE,
@@ -178,8 +179,13 @@ def _place(parts: Mapping[str, Any], text: str) -> Iterator[Line]:
 
 def _contacts(parts: Mapping[str, Any], text: str) -> Iterator[Line]:
     for card in contents.dicts(parts, "contacts"):
+        name = contents.text_at(contents.mapping(card, "name"), "formatted_name")
         company = contents.text_at(contents.mapping(card, "org"), "company")
-        yield Line(" · ".join(filter(None, [contents.card_text(card), company])))
+        yield Line(" · ".join(filter(None, [name or contents.text_at(card, "name"), company])))
+        for phone in contents.dicts(card, "phones"):
+            yield Line(contents.text_at(phone, "phone", "wa_id"))
+        for email in contents.dicts(card, "emails"):
+            yield Line(contents.text_at(email, "email"))
 
 
 def _poll(parts: Mapping[str, Any], votes: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
@@ -227,7 +233,13 @@ def _payment(parts: Mapping[str, Any], text: str) -> Iterator[Line]:
     pix = contents.mapping(parts, "pix")
     yield Line(contents.text_at(pix, "merchant_name"), label=_("Payee"))
     yield Line(contents.text_at(pix, "key", "code"), label=_("Pix key"))
-    yield Line(contents.text_at(pix, "key_type"), label=_("Kind of key"))
+    kinds = {
+        "PHONE": _("Phone number"),
+        "EMAIL": _("E-mail"),
+        "EVP": _("Random key"),
+    }
+    kind = contents.text_at(pix, "key_type")
+    yield Line(kinds.get(kind, kind), label=_("Kind of key"))
     yield Line(str(parts.get("reference") or ""), label=_("Reference"), muted=True)
 
 
@@ -325,11 +337,15 @@ def _system(parts: Mapping[str, Any], text: str) -> Iterator[Line]:
     old, new = (str(parts.get(name) or "") for name in ("old", "new"))
     if str(parts.get("type", "")).endswith(("changed_number", "changed_user_id")):
         yield Line(_("The customer changed their number"))
-        yield Line(" → ".join(filter(None, [old, new])))
+        yield Line(" → ".join(map(_address, filter(None, [old, new]))))
     elif str(parts.get("type", "")).endswith("identity_changed"):
         yield Line(_("The customer's security code changed"))
     else:
         yield Line(text)
+
+
+def _address(address: str) -> str:
+    return phone_numbers.pretty(f"+{address}") if address.isdigit() else address
 
 
 def _waiting(parts: Mapping[str, Any], text: str) -> Iterator[Line]:

@@ -55,7 +55,8 @@ def file_name(message: Message) -> str:
     link = str(_content(message).get("link") or "").rsplit("/", 1)[-1].split("?", 1)[0]
     stored = "" if message.media is None else message.media.filename
     names = filter(None, map(words.own_name, (given, stored, link)))
-    return next(names, "") or type_label(message)
+    kind = _content(message).get("header_type") or message.type
+    return next(names, "") or str(words.kind_of(str(kind), message.content).label)
 
 
 @register.filter

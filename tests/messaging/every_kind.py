@@ -188,7 +188,7 @@ WORDS = (
     "texto que nunca tivemos aqui", "foto com legenda", "contrato assinado.pdf", "chegando",
     "Qual dia é melhor?", "terça (1 voto)", "👍", "Bolo de cenoura · BRL 35.00", "Chave Pix:",
     "Fatura", "Seguros Exemplo", "https://exemplo.invalid/f/1", "Oferta do dia", "paguei",
-    "Festa junina", "Praça da Matriz", "Clientes VIP", "Chamada de vídeo", "3 fotos", "1 vídeo",
+    "Festa junina", "Praça da Matriz", "Clientes VIP", "Ligação de vídeo", "3 fotos", "1 vídeo",
     "Só pode ser aberta uma vez", "O WhatsApp ainda não a entregou",
 )  # fmt: skip
 # No name of a provider's type is shown to people.

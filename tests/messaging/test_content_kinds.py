@@ -108,7 +108,7 @@ def test_what_a_person_would_read_is_shown(
 LOST = {
     "botForwardedMessage": ("text", ["texto encaminhado da IA"]),
     "pollCreationMessageV5": ("poll", ["Qual dia?", "seg", "ter"]),
-    "pix": ("payment", ["Padaria Exemplo", "+5511900000099", "PHONE"]),
+    "pix": ("payment", ["Padaria Exemplo", "+5511900000099", "Número de telefone"]),
     "cta_url template": (
         "interactive",
         ["Fatura", "Vence amanha", "Seguros", "https://exemplo.invalid/f/1"],
