@@ -14,7 +14,7 @@ def empty(name: str, value: type[dict] | type[list]) -> migrations.AddField:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("messaging", "0006_events_are_read_without_jobs")]
+    dependencies = [("messaging", "0007_outbox")]
     operations = [
         empty("context", dict),
         empty("reactions", list),
