@@ -132,8 +132,8 @@ def _message(
     number, user_id = _person(other)
     found = contents.read(message)
     if not (number or user_id):
-        name = _not_a_person(other)
-        return UnsupportedEvent(key, name or f"callback:{kind}:{type_[:20]}")
+        chat = _not_a_person(other)
+        return UnsupportedEvent(key, chat or f"callback:{kind}:{type_[:20]}")
     if message_id is None or found is None:
         return UnsupportedEvent(key, f"callback:{kind}:{type_[:20]}")
     inner = _mapping(message.get("_data"))
