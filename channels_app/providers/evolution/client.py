@@ -143,6 +143,7 @@ class EvolutionProvider:
                 isinstance(event, MessageEvent)
                 and event.outgoing
                 and event.phone_number in numbers
+                and event.at is not None
                 and event.at >= since
                 and self._was_accepted(record)
             ):
