@@ -5,7 +5,7 @@ import uuid
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -325,6 +325,15 @@ class Message(models.Model):
         on_delete=models.SET_NULL,
         related_name="echoes",
         db_index=False,
+    )
+    # What stands beside the content: the keys of `MessageEvent.context`.
+    context = models.JSONField(default=dict, db_default=Value({}, models.JSONField()), blank=True)
+    # One per person: {"by", "name", "emoji", "at"}; for a poll {"by", "name", "chosen", "at"}.
+    reactions = models.JSONField(default=list, db_default=Value([], models.JSONField()), blank=True)
+    votes = models.JSONField(default=list, db_default=Value([], models.JSONField()), blank=True)
+    # The texts before each edit, oldest first: {"text", "until"}.
+    earlier_texts = models.JSONField(
+        default=list, db_default=Value([], models.JSONField()), blank=True
     )
     edited_at = models.DateTimeField(_("edited at"), null=True, blank=True)
     revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True)
@@ -703,6 +712,8 @@ class PendingEvent(models.Model):
         EDIT = "edit"
         REVOKE = "revoke"
         MEDIA = "media"
+        REACTION = "reaction"
+        VOTE = "vote"
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+")
     provider_message_id = models.CharField(max_length=255)

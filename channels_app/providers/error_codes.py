@@ -295,6 +295,7 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("download_failed", _("The file could not be downloaded"), _R, _RETRY, _NOT_SENT),
     ("file_missing", _("The file no longer exists"), _P, _NEVER,
      _("No other route could send it.")),
+    ("file_differs", _("The file is not the one that was announced"), _R, _RETRY, _NOT_SENT),
     ("file_unreadable", _("The file cannot be read now"), _R, _RETRY, _NOT_SENT),
     ("link_failed", _("The link's server did not return the file"), _R, _RETRY, _NOT_SENT),
     ("link_refused", _("The link does not lead to a file"), _P, _NOW, _OTHER_ROUTE),

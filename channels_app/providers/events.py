@@ -67,16 +67,24 @@ class ReceiptEvent:
 class MessageEvent:
     """A message that we did not send: from a customer, or (`outgoing`) typed on our own phone.
 
-    `phone_number` is the customer's, E.164; empty if the provider reports only `user_id`. `stored`
+    `phone_number` is the customer's, E.164; empty if the provider reports only `user_id`, which is
+    the group's address (…@g.us) for a message of a group. `stored`
     names its file in our storage, if the event contained it (`embedded_files`). `history`: it was
     exchanged before the phone was linked and was synced on linking. `chat` is the chat in which
-    WhatsApp Web shows it, or "" if the provider reports none.
+    WhatsApp Web shows it, or "" if the provider reports none. `at` is None if the provider reports
+    no time that can be read: it counts as that of the arrival.
+
+    `context` is what stands beside the content, as far as the provider reports it:
+    `quoted {"id", "text", "type", "from_us", "status"}`, `forwarded` ("once" or "often"),
+    `referral` and `product` (Meta's own objects: the ad or post, and the product, that the customer
+    wrote about), `error {"code", "title", "detail"}` (why the content is missing), `author {"id",
+    "name"}` (of a message in a group).
     """
 
     channel_key: str
     provider_message_id: str
     phone_number: str
-    at: dt.datetime
+    at: dt.datetime | None
     type: str
     text: str = ""
     content: Mapping[str, Any] = field(default_factory=dict)
@@ -87,6 +95,7 @@ class MessageEvent:
     stored: str = ""
     history: bool = False
     chat: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +128,55 @@ class RevokeEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ReactionEvent:
+    """A person reacted to a message; an empty `emoji` takes the reaction back.
+
+    `by` is the person's address (E.164 or a user ID), or US. A person has one reaction to a
+    message: the latest.
+    """
+
+    channel_key: str
+    provider_message_id: str
+    by: str
+    emoji: str
+    at: dt.datetime | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteEvent:
+    """A person voted in a poll, or changed the vote: `chosen` has all options chosen now.
+
+    `by` is the person's address (E.164 or a user ID), or US.
+    """
+
+    channel_key: str
+    provider_message_id: str
+    by: str
+    chosen: tuple[str, ...]
+    at: dt.datetime | None = None
+    name: str = ""
+
+
+# Who reacted or voted, if it was our own phone.
+US = "us"
+
+
+@dataclass(frozen=True, slots=True)
 class ContactEvent:
     """The provider reported a customer's name. `phone_number` is E.164."""
 
     channel_key: str
     phone_number: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupEvent:
+    """The provider reported the name of a group; `group_id` is its address, which ends in @g.us."""
+
+    channel_key: str
+    group_id: str
     name: str
 
 
@@ -230,7 +283,10 @@ Event = (
     | MediaEvent
     | EditEvent
     | RevokeEvent
+    | ReactionEvent
+    | VoteEvent
     | ContactEvent
+    | GroupEvent
     | ConnectionEvent
     | SessionEvent
     | QrEvent

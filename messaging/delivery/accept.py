@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from channels_app.models import Channel
 from core import phone_numbers
 from core.text import is_storable
-from messaging import contacts, queue
+from messaging import contacts, queue, sequence
 from messaging import content as contents
 from messaging.delivery import attempts, policy, runner, statuses
 from messaging.live import publisher
@@ -152,7 +152,7 @@ def _find_replay(user: User | None, key: str, digest: str) -> Message | None:
 def _store(channel: Channel, number: str, message: Message, reply_to: str | None) -> Message:
     # The row lock orders a conversation's messages; they are delivered in that order.
     conversation = contacts.lock_conversation_with(channel, phone_number=number)
-    now = timezone.now()
+    now = sequence.place(conversation, timezone.now())
     message.conversation = conversation
     message.direction = Message.Direction.OUT
     if message.type == "reaction":

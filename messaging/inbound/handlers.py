@@ -6,6 +6,7 @@ import datetime as dt
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from hmac import compare_digest
 from typing import Any
 
@@ -17,6 +18,7 @@ from channels_app.models import Channel, Provider
 from channels_app.providers import engines
 from channels_app.providers.base import Rejected, SendError
 from channels_app.providers.cloud.client import UPLOAD_GONE
+from channels_app.providers.contents import UNKNOWN, UNSUPPORTED, WAITING
 from channels_app.providers.events import (
     AccountEvent,
     CallEvent,
@@ -24,16 +26,19 @@ from channels_app.providers.events import (
     EditEvent,
     Event,
     Failure,
+    GroupEvent,
     MediaEvent,
     MessageEvent,
     PreferenceEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
     RevokeEvent,
     SessionEvent,
+    VoteEvent,
 )
 from core import phone_numbers
-from messaging import calls, contacts
+from messaging import calls, contacts, sequence, words
 from messaging.delivery import attempts, quotes, statuses
 from messaging.delivery.statuses import Route, Status
 from messaging.inbound import account, amendments, echoes, pending_events
@@ -48,6 +53,8 @@ from messaging.models import (
     Message,
 )
 
+# The end of a group's address.
+GROUP_SERVER = "@g.us"
 # A younger message is never history.
 HISTORY_AGE = dt.timedelta(minutes=2)
 # Registered by higher layers that know when a channel's phone was linked (see instances.apps):
@@ -56,8 +63,15 @@ HISTORY_ENDS: list[Callable[[Channel], dt.datetime | None]] = []
 
 
 def parse(event: InboundEvent) -> Iterable[Event]:
-    """Return the neutral events of a stored event."""
-    return engines.event_source(event.source).parse(event.payload)
+    """Return the neutral events of a stored event.
+
+    A message without a readable time has the time at which the event was received.
+    """
+    for item in engines.event_source(event.source).parse(event.payload):
+        if isinstance(item, MessageEvent) and item.at is None:
+            yield replace(item, at=event.received_at)
+        else:
+            yield item
 
 
 def apply(event: InboundEvent, channels: Mapping[str, Channel]) -> dict[str, int]:
@@ -76,9 +90,10 @@ def apply_events(events: Iterable[Event], channels: Mapping[str, Channel]) -> di
         kind = type(item).__name__
         concerned = _concerned(item, channels)
         if handler := HANDLERS.get(type(item)):
-            counts[kind if concerned else "unknown_channel"] += 1
-            for channel in concerned:
-                handler(channel, item)
+            if not concerned:
+                counts["unknown_channel"] += 1
+            for skipped_as in {handler(channel, item) for channel in concerned}:
+                counts[skipped_as or kind] += 1
         elif concerned or not item.channel_key:
             # A kind without a handler has a name, whether it names a number or not.
             counts[getattr(item, "kind", kind)] += 1
@@ -259,7 +274,15 @@ def _may_be_of_another_request(attempt: DeliveryAttempt, event: ReceiptEvent) ->
     return other and attempt.message.media_id is not None
 
 
-def _apply_message(channel: Channel, event: MessageEvent) -> None:
+def _apply_message(channel: Channel, event: MessageEvent) -> str | None:
+    if channel.ignore_groups and event.user_id.endswith(GROUP_SERVER):
+        return "group"
+    _store_message(channel, event)
+    return None
+
+
+def _store_message(channel: Channel, event: MessageEvent) -> None:
+    at = event.at or timezone.now()
     pending_events.lock_id(channel.pk, event.provider_message_id)
     original = None
     if event.outgoing:
@@ -270,7 +293,9 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
     conversation = contacts.lock_conversation_with(
         channel, phone_number=event.phone_number, user_id=event.user_id, name=event.name
     )
-    if conversation.messages.filter(provider_message_id=event.provider_message_id).exists():
+    known = conversation.messages.filter(provider_message_id=event.provider_message_id)
+    if stored := known.values_list("pk", "type").first():
+        _fill(channel, event, *stored)
         return
     if event.outgoing and echoes.is_duplicate(conversation, event, original):
         return
@@ -282,12 +307,13 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         content=dict(event.content),
         provider_message_id=event.provider_message_id,
         provider_chat=event.chat[:64],
+        context=dict(event.context),
         sent_outside=event.outgoing,
         echo_of=original,
         # A fast clock would keep the message at the end of the conversation.
-        created_at=min(event.at, timezone.now()),
+        created_at=sequence.place(conversation, min(at, timezone.now())),
         reply_to=_quoted(conversation, event.reply_to),
-        media=files.create_pending(channel, event.type, event.content, stored=event.stored),
+        media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
     )
     if event.outgoing:
         # The number's own phone has already sent it: there is nothing to deliver.
@@ -298,35 +324,53 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         channel.pk, event.provider_message_id, keep=event.outgoing and original is None
     ):
         amendments.apply(message, change, channel=channel)
-    is_history = _is_history(channel, event)
+    is_history = _is_history(channel, event, at)
+    changes: dict[str, Any] = {}
+    kind = words.kind_of(event.type, event.content)
+    if kind.opens_window and not event.outgoing and not is_history:
+        latest = [conversation.last_inbound_at, message.created_at]
+        changes["last_inbound_at"] = max(filter(None, latest))
+    if kind.unread and not event.outgoing and not is_history:
+        changes["unread_count"] = F("unread_count") + 1
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
-        **(
-            {}
-            if event.outgoing
-            else {
-                "unread_count": F("unread_count") + (0 if is_history else 1),
-                "last_inbound_at": max(
-                    filter(None, [conversation.last_inbound_at, message.created_at])
-                ),
-            }
-        ),
+        **changes,
     )
     if not is_history:
         publisher.message_changed(message)
 
 
-def _is_history(channel: Channel, event: MessageEvent) -> bool:
+def _file_type(event: MessageEvent) -> str:
+    """Return the type of a message's file, which may be in the header of a text with buttons."""
+    return str(event.content.get("header_type") or event.type)
+
+
+def _fill(channel: Channel, event: MessageEvent, pk: Any, type_: str) -> None:
+    """Fill a message that came without its content, if this event has it."""
+    if type_ not in (UNKNOWN, WAITING) or event.type in (UNKNOWN, WAITING, UNSUPPORTED):
+        return
+    message = Message.objects.select_for_update().get(pk=pk)
+    amendments.change(
+        message,
+        type=event.type,
+        text=event.text,
+        content=dict(event.content),
+        context=dict(event.context),
+        media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
+    )
+
+
+def _is_history(channel: Channel, event: MessageEvent, at: dt.datetime) -> bool:
     """Return whether the message was written before the phone was linked.
 
     A recent message is none, even in what Evolution calls history, and needs no query.
     """
-    if timezone.now() - event.at < HISTORY_AGE:
+    if timezone.now() - at < HISTORY_AGE:
         return False
     if event.history:
         return True
     ends = [end for end_of in HISTORY_ENDS if (end := end_of(channel)) is not None]
-    return any(event.at < end for end in ends)
+    return any(at < end for end in ends)
 
 
 def _apply_pending_receipts(channel: Channel, message: Message) -> None:
@@ -374,6 +418,11 @@ def _apply_contact(channel: Channel, event: ContactEvent) -> None:
     unnamed.update(name=event.name[:200])
 
 
+def _apply_group(channel: Channel, event: GroupEvent) -> None:
+    """Set the name of a group that has written. Groups that never wrote are not contacts."""
+    Contact.objects.filter(user_id=event.group_id).update(name=event.name[:200])
+
+
 def _apply_session(channel: Channel, event: SessionEvent) -> None:
     records.request_poll(Provider.WWEBJS, channel, callback_reason=event.reason)
 
@@ -407,13 +456,17 @@ def _quoted(conversation: Conversation, provider_message_id: str) -> Message | N
 
 
 # The handler of each event type; higher layers add theirs. Events without one are only counted.
-HANDLERS: dict[type, Callable[[Channel, Any], None]] = {
+# A handler returns None, or the name under which an event that it ignores is counted.
+HANDLERS: dict[type, Callable[[Channel, Any], str | None]] = {
     ReceiptEvent: _apply_receipt,
     MessageEvent: _apply_message,
     MediaEvent: _apply_amendment,
     EditEvent: _apply_amendment,
     RevokeEvent: _apply_amendment,
+    ReactionEvent: _apply_amendment,
+    VoteEvent: _apply_amendment,
     ContactEvent: _apply_contact,
+    GroupEvent: _apply_group,
     SessionEvent: _apply_session,
     CallEvent: calls.note_incoming,
     AccountEvent: account.apply_account,

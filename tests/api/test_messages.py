@@ -139,7 +139,8 @@ def test_a_message_can_reply_to_another_one_in_its_conversation(send: Callable[.
     first = send().json()["id"]
     response = send(context={"message": first})
     assert response.status_code == 202
-    assert response.json()["context"] == {"message": first}
+    quote = {"message": first, "provider_message_id": "", "text": "Olá"}
+    assert response.json()["context"] == quote
 
 
 def test_a_reaction_can_refer_to_its_message_by_our_id(

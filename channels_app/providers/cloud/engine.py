@@ -17,7 +17,13 @@ from channels_app.providers.base import (
 )
 from channels_app.providers.cloud import events
 from channels_app.providers.cloud.client import OBJECT_TYPES, CloudProvider
-from channels_app.providers.events import MessageEvent, ReceiptEvent
+from channels_app.providers.events import (
+    EditEvent,
+    MessageEvent,
+    ReactionEvent,
+    ReceiptEvent,
+    RevokeEvent,
+)
 
 if TYPE_CHECKING:
     from channels_app.models import Channel, Connection
@@ -45,8 +51,8 @@ CLOUD = Engine(
     create=_create,
     capabilities=Capabilities(
         types=OBJECT_TYPES | {"text"},
-        # Meta reports neither edits nor deletions (§3); an echo is a MessageEvent.
-        reports=frozenset({MessageEvent, ReceiptEvent}),
+        # An echo is a MessageEvent.
+        reports=frozenset({EditEvent, MessageEvent, ReactionEvent, ReceiptEvent, RevokeEvent}),
     ),
     events=EventSource(
         name="cloud",

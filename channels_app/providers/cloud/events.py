@@ -10,18 +10,23 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from channels_app.providers import error_codes
-from channels_app.providers.cloud import account
+from channels_app.providers.cloud import account, contents
 from channels_app.providers.events import (
+    US,
     CallEvent,
     CallStatus,
+    EditEvent,
     Event,
     Failure,
     MessageEvent,
     PreferenceEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
+    RevokeEvent,
     UnsupportedEvent,
 )
+from channels_app.providers.times import from_seconds
 
 Owner = TypeVar("Owner", bound=Hashable)
 
@@ -93,7 +98,7 @@ def _changes(payload: Mapping[str, Any]) -> Iterator[tuple[Any, Any, str]]:
 
 def _read_change(field: str, value: Mapping[str, Any], account_id: str) -> Iterator[Event]:
     key = _channel_key(value)
-    if field == "messages":
+    if field in ("messages", "smb_message_echoes"):
         names = {
             address: str(_dict(contact, "profile").get("name") or "")
             for contact in _dicts(value, "contacts")
@@ -104,6 +109,11 @@ def _read_change(field: str, value: Mapping[str, Any], account_id: str) -> Itera
             yield _status(key, status)
         for message in _dicts(value, "messages"):
             yield _message(key, message, address="from", names=names)
+        # Some resellers put several lists into one value.
+        for message in _dicts(value, "message_echoes"):
+            yield _message(key, message, address="to", names={}, outgoing=True)
+        for call in _dicts(value, "calls"):
+            yield _call(key, call)
         for error in _dicts(value, "errors"):
             yield account.read_error(key, error)
     elif field == "user_preferences":
@@ -115,9 +125,6 @@ def _read_change(field: str, value: Mapping[str, Any], account_id: str) -> Itera
         for status in _dicts(value, "statuses"):
             # The progress of a call that the business made.
             yield UnsupportedEvent(key, f"call:{status.get('status')}"[:100])
-    elif field == "smb_message_echoes":
-        for message in _dicts(value, "message_echoes"):
-            yield _message(key, message, address="to", names={}, outgoing=True)
     else:
         yield account.read(field, value, account_id) or UnsupportedEvent(key, f"field:{field}")
 
@@ -175,7 +182,7 @@ def _preference(key: str, preference: Mapping[str, Any]) -> Event:
         channel_key=key,
         phone_number=f"+{number}" if number else "",
         stopped=value == "stop",
-        at=_time(preference.get("timestamp")),
+        at=from_seconds(preference.get("timestamp")),
         user_id=user_id,
     )
 
@@ -194,7 +201,7 @@ def _call(key: str, call: Mapping[str, Any]) -> Event:
         call_id=call_id,
         phone_number=f"+{number}" if number else "",
         status=status,
-        at=_time(call.get("timestamp")),
+        at=from_seconds(call.get("timestamp")),
         user_id=user_id,
     )
 
@@ -209,13 +216,18 @@ def _message(
 ) -> Event:
     wamid, number = _id(message.get("id")), _number(message.get(address))
     user_id = _id(message.get(f"{address}_user_id"), longest=128) or ""
-    at = _time(message.get("timestamp"))
-    type_ = str(message.get("type") or "unknown")[:20]
-    if wamid is None or at is None or not (number or user_id):
-        return UnsupportedEvent(key, f"message:{type_}")
-    content = message.get(type_)
-    if type_ == "contacts":
-        content = {"contacts": _dicts(message, type_)}
+    type_ = contents.type_of(message)
+    at = from_seconds(message.get("timestamp"))
+    if _id(message.get("group_id")):
+        return UnsupportedEvent(key, "group")
+    if type_ in contents.CHANGES:
+        by = US if outgoing else f"+{number}" if number else user_id
+        name = names.get(number) or names.get(user_id, "")
+        if change := _change(key, type_, _dict(message, type_), by=by, name=name, at=at):
+            return change
+    if wamid is None or not (number or user_id):
+        return UnsupportedEvent(key, f"message:{type_[:60]}")
+    found = contents.read(message)
     return MessageEvent(
         channel_key=key,
         provider_message_id=wamid,
@@ -223,28 +235,53 @@ def _message(
         user_id=user_id,
         name=names.get(number) or names.get(user_id, ""),
         at=at,
-        type=type_,
-        text=_text(type_, content),
-        content=content if isinstance(content, Mapping) and type_ != "text" else {},
+        type=found.type,
+        text=found.text,
+        content=found.content,
         reply_to=str(_dict(message, "context").get("id") or ""),
         outgoing=outgoing,
+        context=_context(message),
     )
 
 
-def _text(type_: str, content: Any) -> str:
-    if not isinstance(content, Mapping):
-        return ""
-    if type_ == "text":
-        return str(content.get("body") or "")
-    if type_ == "interactive":
-        chosen = _dict(content, str(content.get("type") or ""))
-        return str(chosen.get("title") or "")
-    if type_ == "contacts":
-        names = (_dict(card, "name").get("formatted_name") for card in _dicts(content, type_))
-        return ", ".join(name for name in names if isinstance(name, str))
+def _change(
+    key: str,
+    type_: str,
+    content: Mapping[str, Any],
+    *,
+    by: str,
+    name: str,
+    at: dt.datetime | None,
+) -> Event | None:
+    """Parse what a person did to another message; None if it does not name that message."""
     if type_ == "reaction":
-        return str(content.get("emoji") or "")
-    return str(content.get("caption") or content.get("text") or "")
+        target = _id(content.get("message_id"))
+        # A reaction that is taken back has no emoji.
+        emoji = str(content.get("emoji") or "")[:32]
+        return ReactionEvent(key, target, by, emoji, at, name) if target and by else None
+    target = _id(content.get("original_message_id"))
+    if target is None:
+        return None
+    if type_ == "revoke":
+        return RevokeEvent(key, target, at)
+    return EditEvent(key, target, contents.read(_dict(content, "message")).text, at)
+
+
+def _context(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands beside the object of a message."""
+    context = _dict(message, "context")
+    found: dict[str, Any] = {}
+    if id_ := _id(context.get("id")):
+        found["quoted"] = {"id": id_}
+    if context.get("frequently_forwarded") is True:
+        found["forwarded"] = "often"
+    elif context.get("forwarded") is True:
+        found["forwarded"] = "once"
+    beside = {"product": context.get("referred_product"), "referral": message.get("referral")}
+    found |= {name: beside[name] for name in beside if isinstance(beside[name], Mapping)}
+    if failure := _most_severe([_failure(error) for error in _dicts(message, "errors")]):
+        found["error"] = {"code": failure.code, "title": failure.title, "detail": failure.detail}
+    return found
 
 
 def web_message_id(wamid: str) -> str | None:
@@ -290,12 +327,3 @@ def _number(value: Any) -> str:
     """Return the digits of a phone number, or "" for anything else."""
     digits = str(value).removeprefix("+")
     return digits if _DIGITS.fullmatch(digits) else ""
-
-
-def _time(seconds: Any) -> dt.datetime | None:
-    try:
-        time = dt.datetime.fromtimestamp(int(seconds), tz=dt.UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
-    # A year that cannot be converted to local time would break every page that shows it.
-    return time if 1970 <= time.year < 9999 else None

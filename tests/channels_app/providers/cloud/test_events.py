@@ -15,6 +15,7 @@ from channels_app.providers.events import (
     AccountEvent,
     Failure,
     MessageEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
     UnsupportedEvent,
@@ -113,17 +114,20 @@ def test_an_echo_is_an_outgoing_message() -> None:
 
 def test_every_message_type_has_its_text() -> None:
     events = read("kinds")
-    assert [(event.type, event.text) for event in events] == [
+    messages = [event for event in events if isinstance(event, MessageEvent)]
+    assert [(event.type, event.text) for event in messages] == [
         ("image", "Praia"),
         ("interactive", "Sim"),
         ("button", "Quero"),
-        ("reaction", "😀"),
-        ("location", ""),
+        ("location", "MASP\n-23.5, -46.6"),
         ("text", "sem telefone"),
         ("unsupported", ""),
     ]
     assert events[4].content["name"] == "MASP"
     assert events[1].reply_to == WAMID
+    assert isinstance(events[3], ReactionEvent)
+    assert (events[3].provider_message_id, events[3].emoji) == (WAMID, "😀")
+    assert events[6].context["error"]["code"] == "131051"
     assert {event.name for event in events} == {"Ana"}
 
 
@@ -139,7 +143,7 @@ def test_contact_cards_are_preserved() -> None:
     [event] = cloud_events.read(change(messages=[{**message, "contacts": [card, {"name": "?"}]}]))
     assert isinstance(event, MessageEvent)
     assert event.content == {"contacts": [card, {"name": "?"}]}
-    assert event.text == "João"
+    assert event.text == "João: +55 11 98888-7777\n?"
 
 
 def test_a_customer_may_have_no_phone_number() -> None:
@@ -152,6 +156,7 @@ def test_unknown_content_is_counted_without_an_error() -> None:
     assert [event.kind for event in events] == [
         "status:warped",
         "status:deleted",
+        "value:errors",
         "field:smb_app_state_sync",
     ]
     assert all(isinstance(event, UnsupportedEvent) for event in events)
@@ -201,17 +206,24 @@ GOOD_MESSAGE = {"id": "wamid.1", "from": "5511999990000", "timestamp": "17494163
         {"from": ""},
         {"from": "abc"},
         {"from": "1" * 40},
-        {"timestamp": "soon"},
-        {"timestamp": None},
-        {"timestamp": "99999999999999999999"},
-        {"timestamp": "-99999999999"},
-        {"timestamp": float("inf")},
-        {"timestamp": "253402300799"},
     ],
 )
 def test_a_message_without_required_fields_is_unsupported(message: dict[str, Any]) -> None:
     [event] = cloud_events.read(change(messages=[{**GOOD_MESSAGE, **message}]))
     assert isinstance(event, UnsupportedEvent)
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        "soon", None, "", "0", -1, True, "17494163830000", "99999999999999999999", "-99999999999",
+        float("inf"), "253402300799", "2026-11-29T23:00:00Z", "86400",
+    ],
+)  # fmt: skip
+def test_a_message_without_a_readable_time_is_a_message(timestamp: Any) -> None:
+    [event] = cloud_events.read(change(messages=[{**GOOD_MESSAGE, "timestamp": timestamp}]))
+    assert isinstance(event, MessageEvent)
+    assert event.at is None
 
 
 @pytest.mark.parametrize("id_", ["", None, 7, "x" * 256])
