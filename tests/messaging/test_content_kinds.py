@@ -16,7 +16,7 @@ from django.utils.html import strip_tags
 
 from channels_app.models import Channel
 from messaging.inbound import handlers
-from messaging.models import Conversation, InboundEvent, Media, Message, PendingEvent
+from messaging.models import CallAttempt, Conversation, InboundEvent, Media, Message, PendingEvent
 from tests.messaging import field_cases
 from tests.messaging.field_cases import case, receive_cloud, receive_evolution, receive_wwebjs
 from tests.messaging.support import accept, envelope, post, read_events
@@ -390,7 +390,7 @@ def test_an_echo_beside_another_list_is_read(channel: Channel) -> None:
     receive_cloud([case("fixtures/25-sibling-in-value")])
     [message] = messages()
     assert (message.text, message.direction) == ("typed on the phone", "out")
-    assert InboundEvent.objects.get().skipped == "value:calls"
+    assert CallAttempt.objects.get().call_id == "c1"
 
 
 @pytest.mark.parametrize("type_", ["message", "message_create"])

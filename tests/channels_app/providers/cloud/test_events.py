@@ -156,7 +156,6 @@ def test_unknown_content_is_counted_without_an_error() -> None:
     assert [event.kind for event in events] == [
         "status:warped",
         "status:deleted",
-        "value:errors",
         "field:smb_app_state_sync",
     ]
     assert all(isinstance(event, UnsupportedEvent) for event in events)
