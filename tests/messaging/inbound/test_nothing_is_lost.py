@@ -12,10 +12,15 @@ from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from channels_app.models import Channel
+from channels_app.models import Channel, Incident
 from channels_app.providers import engines
 from channels_app.providers.events import (
+    AccountEvent,
+    CallEvent,
     ConnectionEvent,
+    ContactEvent,
+    MessageEvent,
+    PreferenceEvent,
     QrEvent,
     SessionEvent,
     UnsupportedEvent,
@@ -105,7 +110,8 @@ def traces() -> list[Any]:
         *(model.objects.count() for model in (Contact, Conversation, CallAttempt)),
         list(Message.objects.order_by("pk").values_list("pk", "version")),
         list(PendingEvent.objects.order_by("pk").values_list("kind", "payload")),
-        list(Contact.objects.order_by("pk").values_list("name", flat=True)),
+        list(Contact.objects.order_by("pk").values_list("name", "marketing_stopped")),
+        list(Incident.objects.order_by("pk").values_list("kind", "reason", "closed_at")),
     ]
 
 
@@ -146,6 +152,8 @@ def test_any_event_leaves_a_row_a_change_or_a_named_skip(
 
 def is_known(channel: Channel, item: Any) -> bool:
     """Whether the event says nothing new, or something that is no message: a name, a status."""
-    return type(item).__name__ in ("ContactEvent", "CallEvent") or (
-        type(item).__name__ == "MessageEvent" and item.outgoing
+    if isinstance(item, AccountEvent):
+        return not item.reason  # nothing was wrong
+    return isinstance(item, (ContactEvent, CallEvent, PreferenceEvent)) or (
+        isinstance(item, MessageEvent) and item.outgoing
     )

@@ -65,8 +65,10 @@ def test_any_other_status_is_unsupported_and_deletes_nothing(status: Any) -> Non
     assert isinstance(read_one(update(status)), UnsupportedEvent)
 
 
-def test_a_receipt_of_a_group_is_not_supported() -> None:
-    assert read_one(update("READ", remoteJid=GROUP)) == UnsupportedEvent("shop", "group")
+def test_a_receipt_of_a_group_is_one_of_its_message() -> None:
+    event = read_one(update("READ", remoteJid=GROUP))
+    assert isinstance(event, ReceiptEvent)
+    assert (event.provider_message_id, event.receipt) == ("3EB0", Receipt.READ)
 
 
 def test_an_update_with_a_new_text_is_an_edit_not_a_receipt() -> None:
@@ -110,7 +112,6 @@ def test_a_deletion_by_the_customer_is_sent_as_an_edit(type_: Any) -> None:
         {"key": key()},
         {"type": "REVOKE"},
         {"key": key(), "type": "MESSAGE_EDIT", "editedMessage": None},
-        {"key": key(remoteJid=GROUP), "type": "REVOKE"},
         None,
     ],
 )
@@ -123,6 +124,7 @@ def test_other_protocol_messages_change_nothing(data: Any) -> None:
     [
         {"remoteJid": ANA, "id": "3A01", "fromMe": True, "status": "DELETED"},
         {"remoteJid": ANA, "id": "3A01", "fromMe": True},
+        {"id": "3A01", "remoteJid": GROUP},
         {"id": "cmwr0", "key": key(deleted=True), "status": "DELETED"},
     ],
 )
@@ -130,7 +132,7 @@ def test_a_deletion_has_the_whatsapp_id_in_both_formats(data: dict[str, Any]) ->
     assert read_one(body("messages.delete", data)) == RevokeEvent("shop", "3A01")
 
 
-@pytest.mark.parametrize("data", [None, {}, {"id": "3A01", "remoteJid": GROUP}])
+@pytest.mark.parametrize("data", [None, {}])
 def test_a_deletion_without_a_message_is_unsupported(data: Any) -> None:
     assert isinstance(read_one(body("messages.delete", data)), UnsupportedEvent)
 
