@@ -133,7 +133,8 @@ class TrigramsContain(Func):
 
 def conversations_for_programs() -> QuerySet[Conversation]:
     """Return conversations with `sort_at`, which is never null, for cursor pagination."""
-    return Conversation.objects.select_related("channel", "contact").annotate(
+    conversations = Conversation.objects.select_related("channel", "contact")
+    return conversations.prefetch_related("contact__addresses").annotate(
         sort_at=Coalesce("last_message_at", "created_at")
     )
 

@@ -13,7 +13,15 @@ from channels_app.providers.events import CallStatus
 from messaging import content as contents
 from messaging.delivery import statuses
 from messaging.media import files
-from messaging.models import CallAttempt, Contact, Conversation, DeliveryAttempt, Media, Message
+from messaging.models import (
+    CallAttempt,
+    Contact,
+    ContactAddress,
+    Conversation,
+    DeliveryAttempt,
+    Media,
+    Message,
+)
 
 
 class ErrorSerializer(serializers.Serializer[Message]):
@@ -154,12 +162,26 @@ class NewMessageSerializer(serializers.Serializer[Any]):
 
     channel = serializers.PrimaryKeyRelatedField(
         queryset=Channel.objects.all(),
+        required=False,
         error_messages={
             "does_not_exist": _("There is no such channel."),
             "incorrect_type": _("Enter the ID of a channel."),
         },
     )
-    to = serializers.CharField(max_length=40)
+    to = serializers.CharField(
+        max_length=150,
+        required=False,
+        help_text="A phone number, or the address of a customer who has written before.",
+    )
+    conversation = serializers.PrimaryKeyRelatedField(
+        queryset=Conversation.objects.all(),
+        required=False,
+        help_text="Instead of `to`, and needed for a customer without a phone number.",
+        error_messages={
+            "does_not_exist": _("There is no such conversation."),
+            "incorrect_type": _("Enter the ID of a conversation."),
+        },
+    )
     type = serializers.CharField(default="text", max_length=40)
     text = serializers.CharField(
         default="", allow_blank=True, trim_whitespace=False, max_length=contents.MAX_TEXT
@@ -180,9 +202,15 @@ class NewMessageSerializer(serializers.Serializer[Any]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Select the object of the type. `accept_message` validates it, as for every sender."""
         context = attrs.get("context")
+        if "conversation" not in attrs:
+            missing = [name for name in ("channel", "to") if name not in attrs]
+            if missing:
+                required = self.fields["type"].error_messages["required"]
+                raise serializers.ValidationError(dict.fromkeys(missing, required), "required")
         return {
-            "channel": attrs["channel"],
-            "to": attrs["to"],
+            "channel": attrs.get("channel"),
+            "to": attrs.get("to", ""),
+            "conversation": attrs.get("conversation"),
             "type": attrs["type"],
             "text": attrs["text"],
             "content": attrs.get(attrs["type"]) if attrs["type"] != "text" else None,
@@ -206,10 +234,20 @@ class ConfirmSerializer(serializers.Serializer[Any]):
         return arrived
 
 
+class AddressSerializer(serializers.ModelSerializer[ContactAddress]):
+    class Meta:
+        model = ContactAddress
+        fields = ["kind", "value"]
+
+
 class ContactSerializer(serializers.ModelSerializer[Contact]):
+    """A customer. `phone_number` and `user_id` are the present ones of all `addresses`."""
+
+    addresses = AddressSerializer(many=True, read_only=True)
+
     class Meta:
         model = Contact
-        fields = ["id", "name", "phone_number", "user_id"]
+        fields = ["id", "name", "phone_number", "user_id", "username", "addresses"]
 
 
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from django.db.models import Q, QuerySet
 
 from channels_app.models import Channel
+from channels_app.providers import addresses
 from channels_app.providers.cloud.events import web_message_id
 from channels_app.providers.events import MessageEvent, Receipt
-from core import phone_numbers
+from messaging import contacts
 from messaging.content import MEDIA_TYPES
 from messaging.delivery import attempts
 from messaging.delivery.statuses import Outcome, Route
@@ -147,11 +148,8 @@ def _unfinished(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttem
 
 
 def _near(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttempt]:
-    recipient = Q(
-        message__conversation__contact__phone_number__in=phone_numbers.spellings(event.phone_number)
-    )
-    if not event.phone_number:
-        recipient = Q(message__conversation__contact__user_id=event.user_id)
+    named = addresses.named(phone_number=event.phone_number, user_id=event.user_id, also=event.also)
+    recipient = Q(message__conversation__contact__in=contacts.with_addresses(named))
     return (
         DeliveryAttempt.objects.filter(
             recipient,

@@ -1,7 +1,7 @@
 """Store events about messages that are not known yet, until they are known or the events expire.
 
 A status can arrive before our send request returns (docs/providers/cloud.md §3.3), and an edit or a
-deletion can arrive before its message.
+deletion can arrive before its message. They are stored under the key of its id (`message_keys`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from django.utils.dateparse import parse_datetime
 from channels_app.providers.base import SendError
 from channels_app.providers.error_codes import severity
 from channels_app.providers.events import EditEvent, MediaEvent, Receipt, RevokeEvent
+from channels_app.providers.message_keys import message_key
 from messaging.inbound.amendments import Amendment
 from messaging.models import PendingEvent
 
@@ -37,7 +38,7 @@ def lock_id(channel_id: int, provider_message_id: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
-            [f"{channel_id}:{provider_message_id}"],
+            [f"{channel_id}:{message_key(provider_message_id)}"],
         )
 
 
@@ -151,7 +152,7 @@ def _store(
 ) -> None:
     pending, is_new = PendingEvent.objects.get_or_create(
         channel_id=channel_id,
-        provider_message_id=provider_message_id,
+        provider_message_id=message_key(provider_message_id),
         kind=kind,
         defaults={"payload": payload},
     )
@@ -164,7 +165,9 @@ def _pending(
     channel_id: int, provider_message_id: str, kinds: Iterable[PendingEvent.Kind]
 ) -> list[PendingEvent]:
     events = PendingEvent.objects.filter(
-        channel_id=channel_id, provider_message_id=provider_message_id, kind__in=list(kinds)
+        channel_id=channel_id,
+        provider_message_id=message_key(provider_message_id),
+        kind__in=list(kinds),
     )
     return list(events.order_by("pk"))
 

@@ -102,8 +102,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
         text = request.POST.get("text", "").strip()
         try:
             accepted = accept.accept_message(
-                channel=conversation.channel,
-                to=conversation.contact.phone_number or "",
+                conversation=conversation,
                 user=user_of(request),
                 **_composed_message(request, text.replace("\r\n", "\n")),
                 idempotency_key=request.POST.get("key", "")[:255],

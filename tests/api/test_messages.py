@@ -665,6 +665,8 @@ def test_conversations_are_listed_latest_first(
             "name": "",
             "phone_number": "+5531987654321",
             "user_id": None,
+            "username": "",
+            "addresses": [{"kind": "phone", "value": "+5531987654321"}],
         },
         "unread_count": 2,
         "last_message_at": results[0]["last_message_at"],

@@ -17,7 +17,7 @@ from channels_app.providers.base import (
 )
 from channels_app.providers.cloud import events
 from channels_app.providers.cloud.client import OBJECT_TYPES, CloudProvider
-from channels_app.providers.events import MessageEvent, ReceiptEvent
+from channels_app.providers.events import AddressEvent, MessageEvent, ReceiptEvent
 
 if TYPE_CHECKING:
     from channels_app.models import Channel, Connection
@@ -46,7 +46,7 @@ CLOUD = Engine(
     capabilities=Capabilities(
         types=OBJECT_TYPES | {"text"},
         # Meta reports neither edits nor deletions (§3); an echo is a MessageEvent.
-        reports=frozenset({MessageEvent, ReceiptEvent}),
+        reports=frozenset({AddressEvent, MessageEvent, ReceiptEvent}),
     ),
     events=EventSource(
         name="cloud",

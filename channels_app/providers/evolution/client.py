@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from channels_app.providers import files
+from channels_app.providers import addresses, files
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
@@ -138,7 +138,7 @@ class EvolutionProvider:
             if (
                 isinstance(event, MessageEvent)
                 and event.outgoing
-                and event.phone_number in numbers
+                and (event.phone_number in numbers or event.user_id == to)
                 and event.at >= since
                 and self._was_accepted(record)
             ):
@@ -323,7 +323,11 @@ def file_request(
 
 
 def _number(message: OutboundMessage) -> str:
-    # A string: the schema rejects an integer.
+    # A string: the schema rejects an integer. A LID is taken as it is.
+    if addresses.is_lid(message.to):
+        return message.to
+    if addresses.is_user_id(message.to):
+        raise failure(Rejected, "no_address")
     number = re.sub(r"\D", "", message.to)
     if not number:
         raise failure(Rejected, "invalid_recipient")

@@ -51,7 +51,14 @@ def test_a_text() -> None:
 
 def test_statuses() -> None:
     assert read("statuses") == [
-        ReceiptEvent(NUMBER, WAMID, receipt, REFERENCE)
+        ReceiptEvent(
+            NUMBER,
+            WAMID,
+            receipt,
+            REFERENCE,
+            phone_number="+16505551234" if receipt == Receipt.SENT else "",
+            user_id="US.13491208655302741918" if receipt == Receipt.SENT else "",
+        )
         for receipt in (Receipt.SENT, Receipt.DELIVERED, Receipt.READ)
     ]
 
@@ -140,9 +147,9 @@ def test_contact_cards_are_preserved() -> None:
     assert event.text == "João"
 
 
-def test_a_customer_may_have_no_phone_number() -> None:
+def test_what_contacts_adds_to_a_message_is_the_senders() -> None:
     event = read("kinds")[5]
-    assert (event.phone_number, event.user_id) == ("", "BR.1234")
+    assert (event.phone_number, event.user_id) == ("+5531987654321", "BR.1234")
 
 
 def test_unknown_content_is_counted_without_an_error() -> None:

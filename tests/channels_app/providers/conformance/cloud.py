@@ -74,5 +74,9 @@ class CloudAdapter(Adapter):
         command = {"from": ORDINARY, "type": "image", "data": base64.b64encode(data).decode()}
         return str(self.control("inbound", **command)["message"]["id"])
 
+    def other_events(self) -> None:
+        update = {"user_id": {"previous": "BR.1", "current": "BR.2"}}
+        self.control("webhook", field="user_id_update", value={"user_id_update": [update]})
+
     def echo(self, text: str) -> str:
         return str(self.control("echo", to=ORDINARY, text=text)["message"]["id"])
