@@ -12,8 +12,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.postgres.expressions import ArraySubquery
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.models import OuterRef, Q, QuerySet
+from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel
 from channels_app.providers import addresses
@@ -112,17 +114,41 @@ def find(address: Address) -> Contact | None:
     return _without_addresses([address]).first()
 
 
-def with_numbers(numbers: Iterable[str]) -> QuerySet[Contact]:
-    """Return the contacts with one of these phone numbers, in any spelling."""
-    return with_addresses(Address(Kind.PHONE, number) for number in numbers)
+def find_written(text: str) -> Contact:
+    """Return the contact with an address that a person entered. Raises ValidationError."""
+    try:
+        address: Address | None = Address(Kind.PHONE, phone_numbers.normalize(text))
+    except ValueError:
+        address = addresses.parse(text.strip())
+    contact = find(address) if address else None
+    if contact is None:
+        raise ValidationError({"with": _("There is no contact with this address.")})
+    return contact
 
 
-def with_addresses(named: Iterable[Address]) -> QuerySet[Contact]:
-    """Return the contacts with one of these addresses."""
+def address_of(contact: Contact, text: str) -> ContactAddress:
+    """Return one of the contact's addresses by its value. Raises ValidationError."""
+    for row in contact.addresses.all():
+        if text.strip() in (row.value, row.key):
+            return row
+    raise ValidationError({"address": _("The contact has no such address.")})
+
+
+def rename(contact: Contact, name: str) -> None:
+    """Give a contact the name that a person entered; "" leaves it to the providers again."""
+    contact.name = name.strip()[:200] or contact.name
+    contact.named_by_staff = bool(name.strip())
+    contact.save(update_fields=["name", "named_by_staff"])
+
+
+def ids_with(named: Iterable[Address]) -> list[int]:
+    """Return the ids of the contacts that have one of these addresses, in any spelling.
+
+    A query of its own: joined to others, the planner may read whole tables.
+    """
     keys = {address.key for address in named}
-    return Contact.objects.filter(
-        pk__in=ContactAddress.objects.filter(key__in=keys).values("contact")
-    )
+    owned = ContactAddress.objects.filter(key__in=keys)
+    return list(owned.order_by().values_list("contact_id", flat=True).distinct())
 
 
 # -- Learning ------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # What is stored of the merged contact besides its addresses.
 _FIELDS = ("phone_number", "user_id", "username", "name", "named_by_staff")
+# How long a conversation says that it was joined from two.
+NOTED_FOR = dt.timedelta(days=7)
 # How many of the joined messages open pages are told about; a reload shows the others.
 _ANNOUNCED = 40
 
@@ -117,7 +119,7 @@ def undo(record: ContactMerge, *, user: User | None) -> Contact:
         if not returning:
             raise ValidationError(_("The addresses of this contact belong to others by now."))
         conversations = Conversation.everything.select_for_update().filter(
-            pk__in=record.conversations, contact__in=_all_of(root)
+            pk__in=record.conversations, contact__in=all_of(root)
         )
         for name in _FIELDS:
             setattr(restored, name, record.fields[name])
@@ -158,20 +160,27 @@ def split(contact: Contact, address: ContactAddress, *, user: User | None) -> Co
     return separate
 
 
+def recent_merge(contact: Contact) -> ContactMerge | None:
+    """Return the contact's last merge of the past days that no person made, for a note."""
+    since = timezone.now() - NOTED_FOR
+    merges = ContactMerge.objects.filter(contact=contact, undone_at=None, created_by=None)
+    return merges.filter(created_at__gte=since).first()
+
+
 def are_kept_apart(one: Contact, other: Contact) -> bool:
     """Return whether a person decided that these are two customers."""
     return _undone_between(one, other).exists()
 
 
 def _undone_between(one: Contact, other: Contact) -> models.QuerySet[ContactMerge]:
-    ours, theirs = _all_of(one), _all_of(other)
+    ours, theirs = all_of(one), all_of(other)
     return ContactMerge.objects.filter(
         Q(contact__in=ours, merged__in=theirs) | Q(contact__in=theirs, merged__in=ours),
         undone_at__isnull=False,
     )
 
 
-def _all_of(contact: Contact) -> set[int]:
+def all_of(contact: Contact) -> set[int]:
     """Return the ids of the contact and of all that were merged into it."""
     return _closure(Contact, {contact.pk})
 

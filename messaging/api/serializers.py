@@ -11,6 +11,7 @@ from channels_app.models import Channel
 from channels_app.providers import engines, error_codes
 from channels_app.providers.events import CallStatus
 from messaging import content as contents
+from messaging import reachability
 from messaging.delivery import statuses
 from messaging.media import files
 from messaging.models import (
@@ -174,7 +175,7 @@ class NewMessageSerializer(serializers.Serializer[Any]):
         help_text="A phone number, or the address of a customer who has written before.",
     )
     conversation = serializers.PrimaryKeyRelatedField(
-        queryset=Conversation.objects.all(),
+        queryset=Conversation.everything.all(),
         required=False,
         help_text="Instead of `to`, and needed for a customer without a phone number.",
         error_messages={
@@ -248,18 +249,46 @@ class ContactSerializer(serializers.ModelSerializer[Contact]):
     class Meta:
         model = Contact
         fields = ["id", "name", "phone_number", "user_id", "username", "addresses"]
+        read_only_fields = ["id", "phone_number", "user_id", "username", "addresses"]
+
+
+class ReachableSerializer(serializers.Serializer[Any]):
+    """Whether the official API, and any other route, has an address of the customer."""
+
+    official = serializers.BooleanField()
+    fallback = serializers.BooleanField()
+    why = serializers.CharField(help_text="What is missing, in words; empty if nothing is.")
+
+
+class MergeSerializer(serializers.Serializer[Any]):
+    """`with`: the contact that is the same customer."""
+
+    def get_fields(self) -> dict[str, Any]:
+        field = serializers.PrimaryKeyRelatedField(queryset=Contact.objects.all())
+        return {"with": field}
+
+
+class SplitSerializer(serializers.Serializer[Any]):
+    address = serializers.CharField(
+        max_length=150, help_text="The address that gets a contact of its own."
+    )
 
 
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):
     contact = ContactSerializer()
+    reachable = serializers.SerializerMethodField()
 
     class Meta:
         model = Conversation
         fields = [
             "id", "channel", "contact", "unread_count", "last_message_at", "last_inbound_at",
-            "created_at",
+            "created_at", "reachable",
         ]  # fmt: skip
         read_only_fields = fields
+
+    @extend_schema_field(ReachableSerializer)
+    def get_reachable(self, conversation: Conversation) -> Any:
+        return ReachableSerializer(reachability.of(conversation)).data
 
 
 class CallSerializer(serializers.ModelSerializer[CallAttempt]):

@@ -89,7 +89,7 @@ class MessageFilter(django_filters.FilterSet):
             if reported is None:
                 return queryset.none()
             address = reported
-        return queryset.filter(conversation__contact__in=contacts.with_addresses([address]))
+        return queryset.filter(conversation__contact__in=contacts.ids_with([address]))
 
 
 class MessageViewSet(

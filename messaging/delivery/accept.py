@@ -112,6 +112,23 @@ def accept_message(
     return Acceptance(message, created=True)
 
 
+def ask_for_number(conversation: Conversation, *, user: User | None) -> Message:
+    """Ask a customer with a username to share their phone number (docs/providers/cloud.md §10.1.7).
+
+    The official API takes it within the 24-hour window.
+    """
+    text = _("Please share your phone number, so that we can always reach you.")
+    question = {
+        "type": "request_contact_info",
+        "body": {"text": str(text)},
+        "action": {"name": "request_contact_info"},
+    }
+    accepted = accept_message(
+        conversation=conversation, user=user, type="interactive", content=question
+    )
+    return accepted.message
+
+
 def _validated(
     channel: Channel | None,
     to: str,

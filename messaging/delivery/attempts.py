@@ -20,6 +20,7 @@ from django.utils.translation import gettext_noop
 
 from channels_app.models import Connection
 from channels_app.providers import engines
+from channels_app.providers.addresses import Address, Kind
 from channels_app.providers.base import Accepted, Quote, Rejected, SendError, Unknown
 from channels_app.providers.cloud.events import web_message_id
 from channels_app.providers.error_codes import NO_REASON
@@ -94,8 +95,8 @@ def find_unnamed(
         .order_by(*TAKEN_FIRST)
     )
     if phone_number:
-        contact = contacts.with_numbers([phone_number])
-        return candidates.filter(message__conversation__contact__in=contact).first()
+        ids = contacts.ids_with([Address(Kind.PHONE, phone_number)])
+        return candidates.filter(message__conversation__contact__in=ids).first()
     matches = list(candidates[:2])
     return matches[0] if len(matches) == 1 else None
 

@@ -149,7 +149,7 @@ def _unfinished(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttem
 
 def _near(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttempt]:
     named = addresses.named(phone_number=event.phone_number, user_id=event.user_id, also=event.also)
-    recipient = Q(message__conversation__contact__in=contacts.with_addresses(named))
+    recipient = Q(message__conversation__contact__in=contacts.ids_with(named))
     return (
         DeliveryAttempt.objects.filter(
             recipient,

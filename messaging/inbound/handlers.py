@@ -39,6 +39,7 @@ from messaging.inbound.amendments import Amendment
 from messaging.live import publisher
 from messaging.media import files
 from messaging.models import (
+    Contact,
     Conversation,
     DeliveryAttempt,
     InboundEvent,
@@ -346,7 +347,8 @@ def _apply_amendment(channel: Channel, event: Amendment) -> None:
 
 def _apply_contact(channel: Channel, event: ContactEvent) -> None:
     """Store the present name of an existing contact. An address book does not create contacts."""
-    known = contacts.with_numbers([event.phone_number]).filter(named_by_staff=False)
+    ids = contacts.ids_with(addresses.named(phone_number=event.phone_number))
+    known = Contact.objects.filter(pk__in=ids, named_by_staff=False)
     known.exclude(name=event.name[:200]).update(name=event.name[:200])
 
 

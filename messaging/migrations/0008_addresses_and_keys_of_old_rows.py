@@ -106,6 +106,22 @@ class Migration(migrations.Migration):
     operations = [
         migrations.RunPython(add_addresses, migrations.RunPython.noop),
         migrations.RunPython(add_keys, migrations.RunPython.noop),
+        # A search finds any number and the username (alterna_trigrams: migration 0003).
+        migrations.RunSQL(
+            "CREATE INDEX CONCURRENTLY contact_address_search ON messaging_contactaddress"
+            " USING gin (alterna_trigrams(value))",
+            "DROP INDEX CONCURRENTLY contact_address_search",
+        ),
+        migrations.RunSQL(
+            "CREATE INDEX CONCURRENTLY contact_username_search ON messaging_contact"
+            " USING gin (alterna_trigrams(UPPER(username)))",
+            "DROP INDEX CONCURRENTLY contact_username_search",
+        ),
+        migrations.RunSQL(
+            "DROP INDEX CONCURRENTLY contact_number_search",
+            "CREATE INDEX CONCURRENTLY contact_number_search ON messaging_contact"
+            " USING gin (alterna_trigrams(phone_number))",
+        ),
         AddIndexConcurrently(
             "message",
             models.Index(

@@ -153,6 +153,13 @@ def pretty_number(contact: Contact) -> str:
 
 
 @register.filter
+def address(contact: Contact) -> str:
+    """Return what is shown beside a contact's name: number, username, or else their id."""
+    username = f"@{contact.username}" if contact.username else ""
+    return pretty_number(contact) or username or contact.user_id or ""
+
+
+@register.filter
 def contact_name(contact: Contact) -> str:
-    """Return the contact's name, or the formatted phone number."""
-    return contact.name or pretty_number(contact) or str(contact)
+    """Return the contact's name, or what is known instead of it."""
+    return contact.name or address(contact)
