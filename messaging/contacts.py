@@ -36,16 +36,19 @@ def conversation_with(
     also: Iterable[Address] = (),
     name: str = "",
     username: str = "",
+    is_current: bool = True,
 ) -> Conversation:
     """Return the channel's conversation with the customer; create it if there is none.
 
     All addresses are the same customer's, and are stored as such. `phone_number` is E.164 in any
-    spelling, `user_id` a business-scoped id or a LID. Safe for concurrent callers.
+    spelling, `user_id` a business-scoped id or a LID. What an old event says (`is_current` False)
+    only fills what is unknown. Safe for concurrent callers.
     """
     named = addresses.named(phone_number=phone_number, user_id=user_id, also=also)
     with transaction.atomic():
-        contact = learn(channel, named)
-        _describe(contact, name=name, username=username)
+        contact = learn(channel, named, is_current=is_current)
+        changes = _description(contact, name=name, username=username, is_current=is_current)
+        _store(contact, changes)
         conversation, _ = Conversation.objects.get_or_create(channel=channel, contact=contact)
     return conversation
 
@@ -58,6 +61,7 @@ def lock_conversation_with(
     also: Iterable[Address] = (),
     name: str = "",
     username: str = "",
+    is_current: bool = True,
 ) -> Conversation:
     """Like `conversation_with`, but locked until the end of the transaction.
 
@@ -74,7 +78,11 @@ def lock_conversation_with(
     )
     if len(known) == 1 and set(known[0].known_keys) == keys:
         conversation: Conversation = known[0]
-        if not _changes(conversation.contact, named, name=name, username=username):
+        contact = conversation.contact
+        changes = _current(contact, named, is_current=is_current) | _description(
+            contact, name=name, username=username, is_current=is_current
+        )
+        if not changes:
             return conversation
     conversation = conversation_with(
         channel,
@@ -83,6 +91,7 @@ def lock_conversation_with(
         also=also,
         name=name,
         username=username,
+        is_current=is_current,
     )
     return _locked().get(pk=conversation.pk)
 
@@ -154,12 +163,12 @@ def ids_with(named: Iterable[Address]) -> list[int]:
 # -- Learning ------------------------------------------------------------------------------------
 
 
-def learn(channel: Channel, named: Sequence[Address]) -> Contact:
+def learn(channel: Channel, named: Sequence[Address], *, is_current: bool = True) -> Contact:
     """Store that these addresses are one customer's; return the contact, which may be new.
 
-    The first address of each kind is the current one. Contacts that a person keeps apart stay so;
-    the one with the first address is returned. The caller holds a transaction, in which the
-    addresses and contacts stay locked.
+    If the event is current, the first address of each kind is the one to send to. Contacts that a
+    person keeps apart stay so; the one with the first address is returned. The caller holds a
+    transaction, in which the addresses and contacts stay locked.
     """
     named = _without_our_own(channel, named)
     _lock_addresses(named)
@@ -175,21 +184,18 @@ def learn(channel: Channel, named: Sequence[Address]) -> Contact:
     contact = contact or _create(named)
     theirs = [one for one in named if contact in owners.get(one.key, [contact])]
     _add_addresses(channel, contact, theirs)
-    _set_current(contact, theirs)
+    _store(contact, _current(contact, theirs, is_current=is_current))
     return contact
 
 
-def learn_pair(channel: Channel, named: Sequence[Address]) -> None:
+def learn_pair(channel: Channel, named: Sequence[Address], *, is_current: bool = False) -> None:
     """Store that these addresses are one customer's, whether or not either is known yet.
 
-    One query if they are. The caller holds a transaction.
+    One query if that is known. The caller holds a transaction.
     """
     named = _without_our_own(channel, named)
-    if unknown_pairs([named]):
-        learn(channel, named)
-    elif len(named) > 1:
-        contact = ContactAddress.objects.select_related("contact").get(key=named[0].key).contact
-        _set_current(contact, named)
+    if len(named) > 1 and (is_current or unknown_pairs([named])):
+        learn(channel, named, is_current=is_current)
 
 
 def learn_from_answer(message: Message, to: str, accepted: Accepted) -> None:
@@ -305,17 +311,16 @@ def _add_addresses(channel: Channel, contact: Contact, named: Iterable[Address])
     )
 
 
-def _set_current(contact: Contact, named: Sequence[Address]) -> None:
-    """Store which addresses the contact has now: what was named last is what is answered to."""
-    if changes := _current(contact, named):
-        for field, value in changes.items():
-            setattr(contact, field, value)
+def _store(contact: Contact, changes: dict[str, str]) -> None:
+    for field, value in changes.items():
+        setattr(contact, field, value)
+    if changes:
         contact.save(update_fields=list(changes))
 
 
-def _current(contact: Contact, named: Sequence[Address]) -> dict[str, str]:
-    number = _first(named, Kind.PHONE)
-    user_id = _first(named, Kind.USER_ID)
+def _current(contact: Contact, named: Sequence[Address], *, is_current: bool) -> dict[str, str]:
+    """Return the changes of what is shown and sent to: what was named last, if that is current."""
+    number, user_id = _first(named, Kind.PHONE), _first(named, Kind.USER_ID)
     changes: dict[str, str] = {}
     if number and phone_numbers.key(contact.phone_number or "") != phone_numbers.key(number):
         changes["phone_number"] = number
@@ -323,6 +328,8 @@ def _current(contact: Contact, named: Sequence[Address]) -> dict[str, str]:
         user_id = _first(named, Kind.PARENT_USER_ID) or _first(named, Kind.LID)
     if user_id and user_id != contact.user_id:
         changes["user_id"] = user_id
+    if not is_current:
+        return {field: value for field, value in changes.items() if not getattr(contact, field)}
     return changes
 
 
@@ -330,20 +337,7 @@ def _first(named: Iterable[Address], kind: Kind) -> str:
     return next((address.value for address in named if address.kind == kind), "")
 
 
-def _changes(
-    contact: Contact, named: Sequence[Address], *, name: str, username: str
-) -> dict[str, str]:
-    return {**_current(contact, named), **_description(contact, name=name, username=username)}
-
-
-def _describe(contact: Contact, *, name: str, username: str) -> None:
-    if changes := _description(contact, name=name, username=username):
-        for field, value in changes.items():
-            setattr(contact, field, value)
-        contact.save(update_fields=list(changes))
-
-
-def _description(contact: Contact, *, name: str, username: str) -> dict[str, str]:
+def _description(contact: Contact, *, name: str, username: str, is_current: bool) -> dict[str, str]:
     """Return the changes of name and username: they follow the provider's, unless staff named."""
     name, username = name[:200], username[:100]
     changes = {}
@@ -351,6 +345,8 @@ def _description(contact: Contact, *, name: str, username: str) -> dict[str, str
         changes["name"] = name
     if username and username != contact.username:
         changes["username"] = username
+    if not is_current:
+        return {field: value for field, value in changes.items() if not getattr(contact, field)}
     return changes
 
 

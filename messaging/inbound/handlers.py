@@ -243,14 +243,23 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         )
         contacts.learn_pair(channel, named)
         return
-    conversation = contacts.lock_conversation_with(
-        channel,
-        phone_number=event.phone_number,
-        user_id=event.user_id,
-        also=event.also,
-        name=event.name,
-        username=event.username,
-    )
+    if (
+        original is not None
+        and original.conversation.channel_id == channel.pk
+        and echoes.is_to_unknown_lid(event)
+    ):
+        # The content has identified the send, but a content proves no pair of addresses.
+        conversation = contacts.lock_conversation(original.conversation)
+    else:
+        conversation = contacts.lock_conversation_with(
+            channel,
+            phone_number=event.phone_number,
+            user_id=event.user_id,
+            also=event.also,
+            name=event.name,
+            username=event.username,
+            is_current=not event.history,
+        )
     if event.outgoing and echoes.is_duplicate(conversation, event, original):
         return
     message = Message(
@@ -353,7 +362,7 @@ def _apply_contact(channel: Channel, event: ContactEvent) -> None:
 
 
 def _apply_addresses(channel: Channel, event: AddressEvent) -> None:
-    contacts.learn_pair(channel, event.addresses)
+    contacts.learn_pair(channel, event.addresses, is_current=True)
 
 
 def _apply_session(channel: Channel, event: SessionEvent) -> None:

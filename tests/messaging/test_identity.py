@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pytest
 import requests
 from django.apps import apps
 from django.core.exceptions import ValidationError
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from hypothesis import given, settings
@@ -294,6 +295,57 @@ def test_an_answer_that_names_the_lid_joins_it_with_the_number(wired: Channel) -
     with CaptureQueriesContext(connection) as queries:
         contacts.learn_from_answer(sent, NUMBER, Accepted("wamid.1", NUMBER[1:]))
     assert not queries.captured_queries
+
+
+def test_an_echo_to_an_unknown_lid_is_the_only_send_with_its_text(wired: Channel) -> None:
+    """A session may answer a send without an id, and then report it under the hidden address."""
+    wired.ignore_messages_sent_outside = False
+    sent = accept(wired, to=NUMBER, text="Pedido pronto")
+    attempt_of(sent, outcome=Outcome.ACCEPTED, route=Route.WWEBJS, started_at=NOW)
+    echo = message(user_id=LID, provider_message_id="3EB0F1", text="Pedido pronto", outgoing=True)
+    apply(wired, echo)
+    copy = Message.objects.get(sent_outside=True)
+    assert (copy.echo_of, copy.conversation) == (sent, sent.conversation)
+    assert stored_attempts(sent)[0].provider_message_id == "3EB0F1"
+    assert Contact.objects.count() == 1
+    assert not ContactAddress.objects.filter(key=LID).exists()
+
+
+def test_what_an_old_event_says_does_not_replace_what_is_known(channel: Channel) -> None:
+    apply(channel, message(NUMBER, LID, name="Ana Maria"))
+    old = message("+5511977776666", LID, name="Ana", history=True)
+    apply(channel, old)
+    contact = the_contact()
+    assert (contact.phone_number, contact.name) == (NUMBER, "Ana Maria")
+    assert len(addresses_of(contact)) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_concurrent_events_about_one_person_end_in_one_contact(channel: Channel) -> None:
+    others = [Address(Kind.LID, f"{number}@lid") for number in range(6)]
+    pairs = [(one, other) for one in PERSON for other in (*PERSON[:3], *others) if one != other]
+
+    def learn_all(reverse: bool) -> None:
+        for one, other in reversed(pairs) if reverse else pairs:
+            named = (other, one) if reverse else (one, other)
+            event = message(also=named)
+            for _ in range(10):
+                try:
+                    apply(channel, event)
+                    break
+                except OperationalError:  # a deadlock: the reader tries again, too
+                    connection.close()
+            else:
+                raise AssertionError("still a deadlock")
+        connection.close()
+
+    with ThreadPoolExecutor(3) as threads:
+        for done in [threads.submit(learn_all, reverse) for reverse in (False, True, False)]:
+            done.result(60)
+    contact = the_contact()
+    assert contact.addresses.count() == len(PERSON) - 1 + len(others)
+    assert Conversation.objects.get().messages.count() == 3 * len(pairs)
+    assert Conversation.objects.get().unread_count == 3 * len(pairs)
 
 
 def test_a_status_that_names_number_and_user_id_joins_them(channel: Channel) -> None:

@@ -363,7 +363,9 @@ def read_answer(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) ->
     if 200 <= status < 300:
         key = body.get("key") if body is not None else None
         if isinstance(key, Mapping) and (message_id := safe_id(key.get("id"))) is not None:
-            return Accepted(message_id, safe_id(key.get("remoteJid")))
+            alias = safe_id(key.get("remoteJidAlt")) or ""
+            lid = alias if addresses.is_lid(alias) else ""
+            return Accepted(message_id, safe_id(key.get("remoteJid")), lid=lid)
         code = body.get("code") if body is not None else None
         if isinstance(code, int) and not isinstance(code, bool):
             text = error_message(body, secrets=secrets)
