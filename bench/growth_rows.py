@@ -196,7 +196,8 @@ _CONSTANT_STEPS = (
     WHERE made.id = messaging_message.id
     """,
     """
-    UPDATE messaging_message SET decision = 'waiting_retry', next_attempt_at = now() + interval '1 day'
+    UPDATE messaging_message
+    SET decision = 'waiting_retry', next_attempt_at = now() + interval '1 day'
     WHERE id IN (SELECT id FROM messaging_message WHERE status = 'queued' ORDER BY created_at
         OFFSET {due})
     """,

@@ -22,7 +22,7 @@ from channels_app.providers import addresses
 from channels_app.providers.addresses import Address, Kind
 from core import phone_numbers
 from messaging import merging
-from messaging.models import Contact, ContactAddress, Conversation, Message
+from messaging.models import Contact, ContactAddress, Conversation, DeliveryAttempt
 
 if TYPE_CHECKING:
     from channels_app.providers.base import Accepted
@@ -198,16 +198,22 @@ def learn_pair(channel: Channel, named: Sequence[Address], *, is_current: bool =
         learn(channel, named, is_current=is_current)
 
 
-def learn_from_answer(message: Message, to: str, accepted: Accepted) -> None:
+def learn_from_answer(attempt: DeliveryAttempt, accepted: Accepted) -> None:
     """Store what the answer to a send says about its recipient: another address of the same person.
 
     The caller holds no transaction. No query if the answer names the address that was sent to.
     """
-    answered = (to, accepted.recipient_id, accepted.lid)
-    named = addresses.unique(filter(None, map(addresses.of_answer, filter(None, answered))))
+    named = named_by_answer(attempt, accepted)
     if len(named) > 1:
         with transaction.atomic():
-            learn_pair(message.conversation.channel, named)
+            learn_pair(attempt.message.conversation.channel, named)
+
+
+def named_by_answer(attempt: DeliveryAttempt, accepted: Accepted) -> tuple[Address, ...]:
+    """Return the address that was sent to, and those that the answer names besides."""
+    to = address_for(attempt.message.conversation, attempt.connection.provider)
+    answered = filter(None, (to, accepted.recipient_id, accepted.lid))
+    return addresses.unique(filter(None, map(addresses.of_answer, answered)))
 
 
 def unknown_pairs(pairs: Iterable[Sequence[Address]]) -> set[frozenset[str]]:
@@ -272,7 +278,7 @@ def _owners(named: Sequence[Address]) -> dict[str, list[Contact]]:
 
 
 def _without_addresses(named: Sequence[Address]) -> QuerySet[Contact]:
-    """Return the contacts of earlier versions that share a number's spellings (migration 0008)."""
+    """Return the contacts of earlier versions that share a number's spellings (migration 0009)."""
     numbers = [
         spelling
         for address in named

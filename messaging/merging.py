@@ -22,7 +22,6 @@ from django.utils.translation import gettext_lazy as _
 
 from channels_app.providers.addresses import Kind
 from core import phone_numbers
-from messaging import queue
 from messaging.live import publisher
 from messaging.models import (
     CallAttempt,
@@ -257,7 +256,6 @@ def _join(source: Conversation, target: Conversation) -> None:
     )
     source.merged_into = target
     source.save(update_fields=["merged_into"])
-    queue.move_deliveries(source.pk, target.pk)
     _publish(source, target, latest)
 
 

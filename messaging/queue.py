@@ -36,18 +36,6 @@ def wake_senders() -> None:
         cursor.execute("SELECT pg_notify(%s, '')", [OUTBOX_CHANNEL])
 
 
-def move_deliveries(from_conversation: int, to_conversation: int) -> None:
-    """Have the waiting deliveries of a conversation run in order with another one's.
-
-    One that runs now keeps its place.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE procrastinate_jobs SET lock = %s WHERE lock = %s AND status = 'todo'",
-            [_conversation_lock(to_conversation), _conversation_lock(from_conversation)],
-        )
-
-
 def wake_readers(source: str, source_keys: Iterable[str]) -> None:
     """Have the pending events of these sources read once the current transaction commits.
 

@@ -43,7 +43,7 @@ def lock_id(channel_id: int, provider_message_id: str) -> None:
 
 
 def try_lock_ids(keys: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
-    """Like `lock_id` for many ids of channels, but skips those that another transaction holds.
+    """Like `lock_id` for many keys of channels, but skips those that another transaction holds.
 
     Returns those that are locked.
     """
@@ -58,7 +58,7 @@ def try_lock_ids(keys: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
 
 
 def which_exist(keys: Collection[tuple[int, str]]) -> set[tuple[int, str]]:
-    """Return the ids of channels for which an event is stored."""
+    """Return the keys of channels for which an event is stored."""
     channels, ids = {channel_id for channel_id, _ in keys}, {id_ for _, id_ in keys}
     stored = PendingEvent.objects.filter(channel__in=channels, provider_message_id__in=ids)
     return set(stored.values_list("channel_id", "provider_message_id")) & set(keys)

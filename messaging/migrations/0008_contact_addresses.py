@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("channels_app", "0003_version_of_webhook_keys"),
-        ("messaging", "0006_events_are_read_without_jobs"),
+        ("messaging", "0007_outbox"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
