@@ -305,7 +305,7 @@ class GraphSimulator(Simulator):
                 raise GraphFailure(131008, details="message_id is required.")
             return _json({"success": True})
         check_message(body)
-        to = body.get("to", body.get("recipient"))
+        to = str(body["to"] if "to" in body else body["recipient"])
         scenario = self.choose(to, graph_digits(to))
         assert isinstance(scenario, GraphScenario)
         if _is_dropped(body):
@@ -319,7 +319,7 @@ class GraphSimulator(Simulator):
     async def _play(
         self, request: web.Request, number: GraphNumber, body: JsonObject, scenario: GraphScenario
     ) -> web.Response:
-        to = body.get("to", body.get("recipient"))
+        to = str(body["to"] if "to" in body else body["recipient"])
         if scenario.refusal and self._still_rejects(to, scenario):
             if scenario.late_refusal:
                 self.spawn(self._report(self._message(number, body, scenario), failed_only=True))

@@ -672,6 +672,7 @@ def test_conversations_are_listed_latest_first(
         "last_message_at": results[0]["last_message_at"],
         "last_inbound_at": None,
         "created_at": results[0]["created_at"],
+        "reachable": {"official": True, "fallback": False, "why": ""},
     }
     assert api.get(f"/api/conversations/{latest.pk}/").json() == results[0]
 

@@ -45,8 +45,7 @@ def test_a_user_id_is_answered_by_the_id_and_in_the_wrong_field_dropped(meta: Gr
     assert key_id_of(answer["messages"][0]["id"])[0] == user_id
     dropped = post(to=user_id)
     assert (dropped.status_code, list(dropped.json()["messages"][0])) == (200, ["id"])
-    entries = meta.ledger()
-    assert [entry["delivered"] for entry in entries] == [True, False]
+    assert [entry["delivered"] for entry in meta.ledger()["messages"]] == [True, False]
     for wrong, code in (({"recipient": "bia.loja"}, 131009), ({}, 100)):
         assert post(**wrong).json()["error"]["code"] == code
 
