@@ -3,8 +3,7 @@
 PYTHON ?= $(shell for v in 3.14 3.13 3.12 3.11 3; do \
 	python$$v -c "" 2>/dev/null && command -v python$$v && exit; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
-# Each process has its own engines. Files are not split and stay in order, so that product and browser
-# tests run last in each process.
+# Each process has its own engines. Files are not split, and start in the order of tests/conftest.py.
 PARALLEL = --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SOURCES = accounts bench channels_app config core faults instances messaging simulators tests scripts manage.py
 

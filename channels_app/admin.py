@@ -129,6 +129,7 @@ class ChannelAdmin(_ChannelAdmin):
                     "wwebjs_api_key",
                     "wwebjs_session_id",
                     "ignore_messages_sent_outside",
+                    "ignore_groups",
                 )
             },
         ),

@@ -322,6 +322,7 @@ class ChannelForm(SecretsForm):
             "phone_number",
             "active",
             "ignore_messages_sent_outside",
+            "ignore_groups",
             "official_retries",
             "request_timeout_seconds",
             "confirm_seconds",
@@ -338,6 +339,7 @@ class ChannelForm(SecretsForm):
             "phone_number": _("Phone number"),
             "active": _("Active"),
             "ignore_messages_sent_outside": _("Ignore messages sent outside the app"),
+            "ignore_groups": _("Ignore groups"),
             "official_retries": _("Retries on the official API"),
             "request_timeout_seconds": _("Timeout for the provider's response (seconds)"),
             "confirm_seconds": _("Wait for delivery confirmation (seconds)"),
@@ -360,6 +362,7 @@ class ChannelForm(SecretsForm):
                 "If not selected, messages written on the phone or sent through the fallback "
                 "appear twice in the conversation."
             ),
+            "ignore_groups": _("Messages of groups are counted, but not shown."),
             "calls_api_key": _(
                 "The token of a Wavoip device; separate several with commas. Staff with "
                 "permission to call then see a phone icon at the top of a conversation."
@@ -397,6 +400,7 @@ class ChannelForm(SecretsForm):
                     field.label = setting.label or field.label
                     field.help_text = setting.help or field.help_text
         if official:
+            del self.fields["ignore_groups"]  # the official API's groups are never shown
             self._prepare_fallback()
         if may_change:
             self._ask_for_previous_session()

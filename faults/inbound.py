@@ -298,7 +298,7 @@ def _wait_until_idle(
         if time.monotonic() - reported_at > 20:
             reported_at = time.monotonic()
             say(f"          left: {dict(+left)}")
-        time.sleep(2)
+        time.sleep(1)
 
 
 def _is_in_sync(product: Product, headers: dict[str, str], name: str) -> bool:

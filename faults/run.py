@@ -240,7 +240,7 @@ def _wait_until_idle(product: Product, say: Callable[[str], object]) -> None:
         if time.monotonic() - reported_at > 20:
             reported_at = time.monotonic()
             say(f"          unfinished: {unfinished}")
-        time.sleep(2)
+        time.sleep(1)
 
 
 def snapshot(product: Product, *arguments: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 from django.db import transaction
@@ -12,7 +13,7 @@ from django.utils.translation import gettext as _
 from channels_app import wavoip
 from channels_app.providers.events import CallStatus
 from core import phone_numbers
-from messaging import contacts
+from messaging import contacts, sequence
 from messaging.delivery import statuses
 from messaging.live import publisher
 from messaging.models import CallAttempt, Conversation
@@ -84,13 +85,20 @@ def note_incoming(channel: Channel, event: CallEvent) -> None:
         status=event.status,
         video=event.video,
         call_id=event.call_id[:255],
-        created_at=min(event.at or now, now),
+        created_at=sequence.place(conversation, min(event.at or now, now)),
     )
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, call.created_at])),
         unread_count=F("unread_count") + 1,
     )
     publisher.call_changed(call)
+
+
+def _earlier(started_at: dt.datetime, at: dt.datetime | None) -> dt.datetime:
+    """Return the earlier start of a call; within a second, its place is that of its arrival."""
+    if at is None or at >= started_at.replace(microsecond=0):
+        return started_at
+    return at
 
 
 def _update_existing(channel: Channel, event: CallEvent) -> bool:
@@ -100,7 +108,7 @@ def _update_existing(channel: Channel, event: CallEvent) -> bool:
     if call is None:
         return False
     status = statuses.merge_call(CallStatus(call.status), event.status)
-    started_at = min(call.created_at, event.at or call.created_at)
+    started_at = _earlier(call.created_at, event.at)
     video = call.video or event.video
     if (status, started_at, video) != (call.status, call.created_at, call.video):
         call.status, call.created_at, call.video = status, started_at, video

@@ -41,8 +41,8 @@ def conversation_with(
     """Return the channel's conversation with the customer; create it if there is none.
 
     All addresses are the same customer's, and are stored as such. `phone_number` is E.164 in any
-    spelling, `user_id` a business-scoped id or a LID. What an old event says (`is_current` False)
-    only fills what is unknown. Safe for concurrent callers.
+    spelling, `user_id` a business-scoped id, a LID or a group's address. What an old event says
+    (`is_current` False) only fills what is unknown. Safe for concurrent callers.
     """
     named = addresses.named(phone_number=phone_number, user_id=user_id, also=also)
     with transaction.atomic():
@@ -278,7 +278,7 @@ def _owners(named: Sequence[Address]) -> dict[str, list[Contact]]:
 
 
 def _without_addresses(named: Sequence[Address]) -> QuerySet[Contact]:
-    """Return the contacts of earlier versions that share a number's spellings (migration 0009)."""
+    """Return the contacts of earlier versions that share a number's spellings (migration 0011)."""
     numbers = [
         spelling
         for address in named
@@ -293,10 +293,9 @@ def _without_addresses(named: Sequence[Address]) -> QuerySet[Contact]:
 
 def _create(named: Sequence[Address]) -> Contact:
     number = _first(named, Kind.PHONE)
-    user_id = _first(named, Kind.USER_ID) or _first(named, Kind.PARENT_USER_ID)
-    return Contact.objects.create(
-        phone_number=number or None, user_id=user_id or _first(named, Kind.LID) or None
-    )
+    kinds = (Kind.USER_ID, Kind.PARENT_USER_ID, Kind.LID, Kind.GROUP)
+    user_id = next(filter(None, (_first(named, kind) for kind in kinds)), "")
+    return Contact.objects.create(phone_number=number or None, user_id=user_id or None)
 
 
 def _add_addresses(channel: Channel, contact: Contact, named: Iterable[Address]) -> None:
@@ -331,7 +330,8 @@ def _current(contact: Contact, named: Sequence[Address], *, is_current: bool) ->
     if number and phone_numbers.key(contact.phone_number or "") != phone_numbers.key(number):
         changes["phone_number"] = number
     if not user_id and not contact.user_id:
-        user_id = _first(named, Kind.PARENT_USER_ID) or _first(named, Kind.LID)
+        kinds = (Kind.PARENT_USER_ID, Kind.LID, Kind.GROUP)
+        user_id = next(filter(None, (_first(named, kind) for kind in kinds)), "")
     if user_id and user_id != contact.user_id:
         changes["user_id"] = user_id
     if not is_current:
@@ -376,7 +376,8 @@ def address_for(conversation: Conversation, provider: str) -> str:
 def pick_address(stored: Sequence[ContactAddress], channel: Channel, provider: str) -> str:
     """Return the address for a provider among those of a contact without a number, or ""."""
     if provider != "official":
-        return next((row.value for row in reversed(stored) if row.kind == Kind.LID), "")
+        linked = (Kind.LID, Kind.GROUP)
+        return next((row.value for row in reversed(stored) if row.kind in linked), "")
     account = channel.business_account_id or f"channel:{channel.pk}"
     candidates = [row for row in stored if row.kind in (Kind.USER_ID, Kind.PARENT_USER_ID)]
     # The latest of the channel's own account; then an id that all linked portfolios accept.

@@ -156,7 +156,7 @@ def _validate_object(type_: str, content: Any) -> None:
 
 
 # Fields of a received object that are Alterna's or the provider's own: use `content` for them.
-_INTERNAL_FIELDS = ("message_type", "evolution")
+_INTERNAL_FIELDS = ("message_type", "evolution", "media_url", "wwebjs")
 
 
 def named_object(type_: str, content: Any, *, media: str = "") -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -57,6 +57,12 @@ class Contact(models.Model):
         related_name="merged",
         db_index=False,
     )
+    # The customer told WhatsApp to stop the marketing messages of the business, and since when this
+    # or the opposite is the latest wish.
+    marketing_stopped = models.BooleanField(
+        _("stopped marketing messages"), default=False, db_default=False
+    )
+    marketing_wish_at = models.DateTimeField(_("wish of marketing since"), null=True, blank=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:
@@ -101,6 +107,7 @@ class ContactAddress(models.Model):
             (Kind.USER_ID, _("user id")),
             (Kind.PARENT_USER_ID, _("parent user id")),
             (Kind.LID, _("LID")),
+            (Kind.GROUP, _("group")),
         ],
     )
     value = models.CharField(_("address"), max_length=MAX_ADDRESS)
@@ -379,6 +386,7 @@ class Message(models.Model):
     class Status(models.TextChoices):
         QUEUED = statuses.Status.QUEUED, _("Waiting")
         SENDING = statuses.Status.SENDING, _("Sending")
+        HELD = statuses.Status.HELD, _("Held by Meta")
         SENT = statuses.Status.SENT, _("Sent")
         DELIVERED = statuses.Status.DELIVERED, _("Delivered")
         READ = statuses.Status.READ, _("Read")
@@ -479,6 +487,15 @@ class Message(models.Model):
         on_delete=models.SET_NULL,
         related_name="echoes",
         db_index=False,
+    )
+    # What stands beside the content: the keys of `MessageEvent.context`.
+    context = models.JSONField(default=dict, db_default=Value({}, models.JSONField()), blank=True)
+    # One per person: {"by", "name", "emoji", "at"}; for a poll {"by", "name", "chosen", "at"}.
+    reactions = models.JSONField(default=list, db_default=Value([], models.JSONField()), blank=True)
+    votes = models.JSONField(default=list, db_default=Value([], models.JSONField()), blank=True)
+    # The texts before each edit, oldest first: {"text", "until"}.
+    earlier_texts = models.JSONField(
+        default=list, db_default=Value([], models.JSONField()), blank=True
     )
     edited_at = models.DateTimeField(_("edited at"), null=True, blank=True)
     revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True)
@@ -637,6 +654,10 @@ class DeliveryAttempt(models.Model):
         _("outcome"), max_length=10, choices=Outcome, default=Outcome.STARTED
     )
     receipt = models.CharField(_("receipt"), max_length=10, blank=True)
+    # The provider accepted the message, but had not sent it yet: it watches a template's quality.
+    held = models.BooleanField(_("held"), default=False, db_default=False)
+    # What Meta charges for: category and type, e.g. "marketing:regular".
+    pricing = models.CharField(_("pricing"), max_length=64, blank=True, default="", db_default="")
     error_code = models.CharField(_("error code"), max_length=64, blank=True)
     error_title = models.CharField(_("error title"), max_length=300, blank=True)
     error_detail = models.TextField(_("error detail"), blank=True)
@@ -894,6 +915,8 @@ class PendingEvent(models.Model):
         EDIT = "edit"
         REVOKE = "revoke"
         MEDIA = "media"
+        REACTION = "reaction"
+        VOTE = "vote"
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+")
     provider_message_id = models.CharField(max_length=255)

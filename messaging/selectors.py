@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -254,6 +255,32 @@ def skipped_events() -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """How many events were skipped because this version does not know them, and their kinds.
+
+    Groups, newsletters etc. are skipped on purpose: their kinds have no colon. `of_no_channel`
+    counts those of sessions and numbers that belong to no channel.
+    """
+
+    unknown: int
+    kinds: list[tuple[str, int]]
+    of_no_channel: int
+
+
+def skipped() -> Skipped:
+    """Return what was skipped, the most frequent kinds first."""
+    unknown = of_no_channel = 0
+    kinds: Counter[str] = Counter()
+    for combined, n in skipped_events().items():
+        unknown_kinds = [kind for kind in combined.split(", ") if ":" in kind]
+        unknown += n if unknown_kinds else 0
+        of_no_channel += n if "unknown_channel" in combined else 0
+        for kind in unknown_kinds:
+            kinds[kind] += n
+    return Skipped(unknown, kinds.most_common(12), of_no_channel)
+
+
+@dataclass(frozen=True, slots=True)
 class Dashboard:
     counts: dict[str, int]
     by_fallback_today: int
@@ -264,9 +291,7 @@ class Dashboard:
     alarms: list[Incident]
     fallbacks: list[fallback_share.Row]
     set_aside: int
-    unknown: int
-    # Events of sessions and numbers that belong to no channel.
-    of_no_channel: int
+    skipped: Skipped
 
 
 def dashboard() -> Dashboard:
@@ -287,16 +312,10 @@ def dashboard() -> Dashboard:
         conversations=with_latest(conversation_list()[:8]),
         channels=list(extensions.channels()),
         held=awaiting_confirmation().count(),
-        alarms=list(incidents.alertable()),
+        alarms=incidents.alert_lines(),
         fallbacks=fallback_share.counts_by_code()[:10],
         set_aside=InboundEvent.objects.filter(state=InboundEvent.State.SET_ASIDE).count(),
-        **InboundEvent.objects.exclude(skipped="").aggregate(
-            # Groups, channels etc. are skipped on purpose; these kinds are unknown.
-            unknown=Count(
-                "id", filter=Q(skipped__startswith="event:") | Q(skipped__startswith="field:")
-            ),
-            of_no_channel=Count("id", filter=Q(skipped__contains="unknown_channel")),
-        ),
+        skipped=skipped(),
     )
 
 

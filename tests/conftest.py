@@ -6,6 +6,7 @@ import queue
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,13 +32,25 @@ settings.register_profile("search", deadline=None, max_examples=5000)
 settings.load_profile("firm")
 
 
+# The files that take longest, which start first, so that all processes end at about the same time.
+# Those with a product, which mostly wait, alternate with those that use a CPU all the time.
+LONGEST = (
+    "product/test_crashes.py", "instances/receive_mode/test_handover.py",
+    "product/test_baileys_connection.py", "instances/listener/test_process.py",
+    "product/test_inbound_faults.py", "pages/test_scripts.py",
+    "product/test_wwebjs_session.py", "pages/test_usable.py",
+    "product/test_faults.py", "messaging/delivery/test_runner.py",
+    "config/test_up.py", "messaging/test_tasks.py",
+    "product/test_bench.py", "messaging/delivery/test_channel_feedback.py",
+    "product/test_receive_mode.py", "messaging/test_growth.py",
+    "product/test_main_job.py", "product/test_files.py", "product/test_numbers_to_try.py",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run quick tests first. A browser's event loop, once open, also interferes with others."""
-    items.sort(
-        key=lambda item: bool(
-            item.get_closest_marker("product") or item.get_closest_marker("browser")
-        )
-    )
+    """Run the longest files first."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 GRAPH_TOKEN = "EAAtest-token"

@@ -31,6 +31,8 @@ STABLE_FOR = dt.timedelta(seconds=60)
 # An incident of rejected messages ends after this time without a rejection: nothing else shows that
 # the cause was fixed.
 NO_REJECTION_FOR = dt.timedelta(hours=1)
+# A notice of the provider ends after this time, because nothing else does.
+NOTICE_FOR = dt.timedelta(days=1)
 # Further rejections within this time are not recorded: a campaign may cause thousands.
 REJECTION_INTERVAL = dt.timedelta(minutes=1)
 WEBHOOK_SECONDS = 10.0
@@ -64,12 +66,23 @@ _SUBJECTS: dict[str, tuple[Any, Any]] = {
         gettext_lazy("Alterna: messages to “%(name)s” are received as configured again"),
     ),
 }
+_SUBJECTS[Incident.Kind.ACCOUNT] = _SUBJECTS[Incident.Kind.NOTICE] = (
+    gettext_lazy("Alterna: Meta reports a problem with the account of “%(name)s”"),
+    gettext_lazy("Alterna: a problem with the account of “%(name)s” is over"),
+)
+# Kinds that nothing ends but time.
+_ENDS_AFTER: dict[str, dt.timedelta] = {
+    Incident.Kind.REQUESTS: NO_REJECTION_FOR,
+    Incident.Kind.NOTICE: NOTICE_FOR,
+}
 _EVENTS: dict[str, str] = {
     Provider.OFFICIAL: "official",
     Incident.Kind.NEW_CHATS: "new_chats",
     Incident.Kind.FALLBACKS: "fallbacks",
     Incident.Kind.REQUESTS: "requests",
     Incident.Kind.RECEIVE_MODE: "receive_mode",
+    Incident.Kind.ACCOUNT: "account",
+    Incident.Kind.NOTICE: "account",
 }
 
 
@@ -183,12 +196,29 @@ def alertable() -> QuerySet[Incident]:
     return current().filter(connection__channel__active=True)
 
 
+def alert_lines() -> list[Incident]:
+    """Return the incidents to alert people to, one for all of a connection with the same reason.
+
+    It is the oldest of them, so that it stays the same while others join; `more` counts those.
+    Forty paused templates are one line.
+    """
+    lines: dict[tuple[int, str, str], Incident] = {}
+    for incident in alertable():  # newest first
+        key = (incident.connection_id, incident.kind, incident.reason)
+        incident.more = lines[key].more + 1 if key in lines else 0
+        lines[key] = incident
+    return list(lines.values())
+
+
 def headline(incident: Incident) -> str:
     """Return one line with the route and the reason, without the channel, in the active language.
 
     Callers append to it, so it has no final full stop.
     """
-    return f"{incident.get_subject_display()}: {_reason(incident).removesuffix('.')}"
+    line = f"{incident.get_subject_display()}: {_reason(incident).removesuffix('.')}"
+    if not incident.more:
+        return line
+    return _("%(line)s (and %(n)s more)") % {"line": line, "n": incident.more}
 
 
 def first_reason(incident: Incident) -> str:
@@ -208,8 +238,8 @@ def process_due() -> None:
     with transaction.atomic():
         unclosed = Incident.objects.select_for_update(skip_locked=True).filter(closed_at=None)
         for incident in unclosed:
-            is_over = incident.last_drop_at <= now - NO_REJECTION_FOR
-            if incident.kind == Incident.Kind.REQUESTS and is_over:
+            lasts = _ENDS_AFTER.get(incident.kind)
+            if lasts is not None and incident.last_drop_at <= now - lasts:
                 incident.recovered_at = now
                 _close(incident, now)
             elif incident.recovered_at is not None:

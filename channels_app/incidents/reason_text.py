@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from channels_app.connections.states import SENTENCES
 from channels_app.providers import engines
 from channels_app.providers.base import ConnectionReport
+from channels_app.providers.cloud import account
 from channels_app.providers.error_codes import stored_detail, title_for
 from channels_app.providers.sessions import State
 
@@ -57,7 +58,7 @@ def describe(code: str, detail: str = "") -> str:
     """Return the sentence for a reason in the active language, with the server's own text."""
     if not code:
         return ""
-    text = str(SENTENCES.get(code) or title_for(code))
+    text = str(SENTENCES.get(code) or account.SENTENCES.get(code) or title_for(code, detail))
     if "%(who)s" in text:
         return text % {"who": detail or "?"}
     detail = stored_detail(detail)
@@ -65,7 +66,7 @@ def describe(code: str, detail: str = "") -> str:
 
 
 # A stored line: a code, and after a bar the server's own text.
-_ENCODED = re.compile(r"([a-z0-9_]{1,64})(?:\|(.*))?")
+_ENCODED = re.compile(r"(-?[a-z0-9_]{1,64})(?:\|(.*))?")
 # The maximum length of the stored server text.
 MAX_PROVIDER_TEXT = 200
 # A reason that concerns the channel's fallback has this prefix and the name of its provider.
@@ -120,8 +121,8 @@ def _render_line(line: str) -> str:
     code, server_text = match[1], match[2] or ""
     if code.removeprefix(SIDE) in engines.fallbacks() and code.startswith(SIDE):
         return f"{describe_side(code)}: {_render_line(server_text)}"
-    text = describe(code)
-    if not code.isdecimal() or code in text:
+    text = describe(code) if code in SENTENCES else str(title_for(code, server_text))
+    if not code.removeprefix("-").isdecimal() or code in text:
         return describe(code, server_text)
     text = f"{text.removesuffix('.')} ({code})"
     return f"{text}: {server_text}" if server_text else text

@@ -77,6 +77,8 @@ class Channel(models.Model):
         _("ignore messages sent outside the app"), default=True
     )
 
+    ignore_groups = models.BooleanField(_("ignore groups"), default=False, db_default=False)
+
     official_retries = models.PositiveSmallIntegerField(
         _("official retries"), default=1, validators=[MaxValueValidator(10)]
     )

@@ -13,8 +13,8 @@ class Incident(models.Model):
 
     Drops in close succession are one incident. `recovered_at` is set while the connection works
     again, `closed_at` once that has lasted. Staff are alerted once to the drop and once to the end;
-    an incident that recovered before the first alert is closed silently. `code` is the provider's
-    error code if each code has its own incident, else "".
+    an incident that recovered before the first alert is closed silently. `code` tells incidents of
+    one kind apart: the provider's error code, or what Meta's report is about; else "".
 
     `reason` and `detail` are those of the latest observation; `first_reason` never changes. If the
     reason changes after the alert so that a different action is needed, one more alert is sent
@@ -39,6 +39,10 @@ class Incident(models.Model):
         REQUESTS = "requests", _("rejected messages")
         # Evolution's receive mode is not the configured one (instances/receive_mode/drift.py).
         RECEIVE_MODE = "receive_mode", _("receive mode")
+        # Meta reports something about the account, a number or a template, and later its end.
+        ACCOUNT = "account", _("account at Meta")
+        # The same, but nothing reports its end.
+        NOTICE = "notice", _("notice from Meta")
 
     connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="incidents")
     kind = models.CharField(max_length=16, choices=Kind, default=Kind.CONNECTION)
@@ -58,6 +62,9 @@ class Incident(models.Model):
     alerted_reason = models.CharField(max_length=64, blank=True)
     updated_alert_at = models.DateTimeField(null=True, blank=True)
     end_alerted_at = models.DateTimeField(null=True, blank=True)
+
+    # How many others it stands for in a list (`incidents.alert_lines`).
+    more = 0
 
     class Meta:
         verbose_name = _("incident")
@@ -85,6 +92,11 @@ class Incident(models.Model):
         """What is wrong, as one word for programs: the route of a connection, or the kind."""
         is_connection = self.kind == self.Kind.CONNECTION
         return self.connection.provider if is_connection else self.kind
+
+    @property
+    def is_of_a_code(self) -> bool:
+        """Whether `code` is an error code of the provider, which the help explains."""
+        return bool(self.code) and self.code == self.reason
 
     def get_subject_display(self) -> str:
         """Return the subject in the active language."""

@@ -27,6 +27,7 @@ class Kind(enum.StrEnum):
     USER_ID = "user_id"
     PARENT_USER_ID = "parent_user_id"
     LID = "lid"
+    GROUP = "group"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,14 @@ def named(
     """
     found = [Address(Kind.PHONE, phone_number)] if phone_number else []
     if user_id:
-        found.append(Address(Kind.LID if _LID.fullmatch(user_id) else Kind.USER_ID, user_id))
+        found.append(Address(_kind_of(user_id), user_id))
     return unique([*found, *also])
+
+
+def _kind_of(user_id: str) -> Kind:
+    if user_id.endswith("@g.us"):
+        return Kind.GROUP
+    return Kind.LID if _LID.fullmatch(user_id) else Kind.USER_ID
 
 
 def unique(addresses: Iterable[Address]) -> tuple[Address, ...]:

@@ -82,13 +82,14 @@ class Accepted:
     `provider_message_id` is None if the provider returned no ID (docs/providers/wwebjs.md §3).
     `recipient_id` is the address that the provider used, `lid` WhatsApp's hidden ID of the same
     person if the response contained it. `took_our_id` says whether the message got the ID that we
-    had chosen; None if we sent none.
+    had chosen; None if we sent none. `held`: it has not been sent yet, and may still be rejected.
     """
 
     provider_message_id: str | None
     recipient_id: str | None = None
     took_our_id: bool | None = None
     lid: str = ""
+    held: bool = False
 
 
 class SendError(Exception):
@@ -275,12 +276,14 @@ class EventSource:
     the name.
     `redact` removes what must not be stored; it is idempotent. `defect` returns a code for an
     object that cannot be an event, else "". `file_path` leads to a file's base64, which is stored
-    as a file; `list_field` names the list of an event that may be too large for one row.
+    as a file; `gather_file` returns the event with the base64 there, wherever the server put it.
+    `list_field` names the list of an event that may be too large for one row.
 
     `authenticate(channel, headers, body)` returns whether a request to the webhook comes from the
     channel's server. Header names are lower case. It compares in constant time.
     `file_reference` returns, from the content of a MessageEvent, what `provider.download` needs
-    to fetch its file; None if it has none.
+    to fetch its file; None if it has none. `file_wait_seconds`: the file may follow by itself, so
+    that it is fetched only after this time.
     """
 
     name: str
@@ -292,9 +295,11 @@ class EventSource:
     redact: Callable[[Any], Any] = _unchanged
     defect: Callable[[Mapping[str, Any]], str] = _no_defect
     file_path: tuple[str, ...] = ()
+    gather_file: Callable[[dict[str, Any]], dict[str, Any]] = _unchanged
     list_field: str = ""
     authenticate: Callable[[Channel, Mapping[str, str], bytes], bool] | None = None
     file_reference: Callable[[Mapping[str, Any]], Any] = _no_file
+    file_wait_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

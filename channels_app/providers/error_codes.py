@@ -119,6 +119,8 @@ _NOT_ON_WEB = _("WhatsApp Web cannot send this type of message.")
 _NOT_A_SEND = _("This error does not come from sending a message.")
 
 _ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
+    ("-1", _("Meta gave no reason"), _R, _RETRY,
+     _("Usually temporary; if it persists, the fallback is used.")),
     ("1", _("Invalid request or server error"), _R, _RETRY,
      _("Usually temporary; if it persists, the fallback is used.")),
     ("2", _("The service is down or overloaded"), _R, _RETRY, _OUTAGE),
@@ -295,6 +297,7 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("download_failed", _("The file could not be downloaded"), _R, _RETRY, _NOT_SENT),
     ("file_missing", _("The file no longer exists"), _P, _NEVER,
      _("No other route could send it.")),
+    ("file_differs", _("The file is not the one that was announced"), _R, _RETRY, _NOT_SENT),
     ("file_unreadable", _("The file cannot be read now"), _R, _RETRY, _NOT_SENT),
     ("link_failed", _("The link's server did not return the file"), _R, _RETRY, _NOT_SENT),
     ("link_refused", _("The link does not lead to a file"), _P, _NOW, _OTHER_ROUTE),
@@ -375,19 +378,31 @@ def severity(code: str) -> tuple[int, str]:
     return list(FallbackRule).index(lookup(code).fallback), code
 
 
-def title_for(code: str) -> Text:
-    """Return one short sentence for a code, in the reader's language; "" for ""."""
+# Meta has one code for a token that has expired and for one that never was valid; only its text
+# tells them apart.
+_TOKEN = "190"  # noqa: S105
+_MALFORMED = re.compile("malformed|cannot parse|could not be decrypted", re.IGNORECASE)
+_MALFORMED_TOKEN = _("The access token is malformed: enter all of it again")
+
+
+def title_for(code: str, detail: str = "") -> Text:
+    """Return one short sentence for a code, in the reader's language; "" for "".
+
+    `detail` is the provider's text, on which the sentence of a few codes depends.
+    """
+    if code == _TOKEN and _MALFORMED.search(detail):
+        return _MALFORMED_TOKEN
     return lookup(code).title if code else ""
 
 
-def stored_title(code: str, title: str) -> str:
+def stored_title(code: str, title: str, detail: str = "") -> str:
     """Return the sentence that `failure` stored with a code, in the reader's language.
 
     The title of an unknown code may be the provider's own; it is returned unchanged.
     """
     rule = lookup(code)
     ours = bool(code) and (rule.known or title == source_text(rule.title))
-    return str(rule.title) if ours else title
+    return str(title_for(code, detail)) if ours else title
 
 
 # Our own details for failures without a provider text. They are stored in English.

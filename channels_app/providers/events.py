@@ -52,6 +52,8 @@ class ReceiptEvent:
     returns it. If the provider returned no message ID on acceptance, the event is matched by
     recipient (E.164, may be empty), text and time, as far as it contains them. `phone_number` and
     `user_id` are addresses of one customer.
+    recipient (E.164, may be empty), text and time, as far as it contains them. `pricing` is what
+    the provider charges for, "category:type" ("marketing:regular"), "" if it does not say.
     """
 
     channel_key: str
@@ -63,6 +65,7 @@ class ReceiptEvent:
     user_id: str = ""
     text: str = ""
     at: dt.datetime | None = None
+    pricing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,23 @@ class MessageEvent:
     before a change. `stored` names its file in our storage, if the event contained it
     (`embedded_files`). `history`: it was exchanged before the phone was linked and was synced on
     linking. `chat` is the chat in which WhatsApp Web shows it, or "" if the provider reports none.
+    the group's address (…@g.us) for a message of a group. `stored`
+    names its file in our storage, if the event contained it (`embedded_files`). `history`: it was
+    exchanged before the phone was linked and was synced on linking. `chat` is the chat in which
+    WhatsApp Web shows it, or "" if the provider reports none. `at` is None if the provider reports
+    no time that can be read: it counts as that of the arrival.
+
+    `context` is what stands beside the content, as far as the provider reports it:
+    `quoted {"id", "text", "type", "from_us", "status"}`, `forwarded` ("once" or "often"),
+    `referral` and `product` (Meta's own objects: the ad or post, and the product, that the customer
+    wrote about), `error {"code", "title", "detail"}` (why the content is missing), `author {"id",
+    "name"}` (of a message in a group).
     """
 
     channel_key: str
     provider_message_id: str
     phone_number: str
-    at: dt.datetime
+    at: dt.datetime | None
     type: str
     text: str = ""
     content: Mapping[str, Any] = field(default_factory=dict)
@@ -92,6 +106,7 @@ class MessageEvent:
     chat: str = ""
     also: tuple[Address, ...] = ()
     username: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +139,41 @@ class RevokeEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ReactionEvent:
+    """A person reacted to a message; an empty `emoji` takes the reaction back.
+
+    `by` is the person's address (E.164 or a user ID), or US. A person has one reaction to a
+    message: the latest.
+    """
+
+    channel_key: str
+    provider_message_id: str
+    by: str
+    emoji: str
+    at: dt.datetime | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteEvent:
+    """A person voted in a poll, or changed the vote: `chosen` has all options chosen now.
+
+    `by` is the person's address (E.164 or a user ID), or US.
+    """
+
+    channel_key: str
+    provider_message_id: str
+    by: str
+    chosen: tuple[str, ...]
+    at: dt.datetime | None = None
+    name: str = ""
+
+
+# Who reacted or voted, if it was our own phone.
+US = "us"
+
+
+@dataclass(frozen=True, slots=True)
 class ContactEvent:
     """The provider reported a customer's name. `phone_number` is E.164."""
 
@@ -138,6 +188,14 @@ class AddressEvent:
 
     channel_key: str
     addresses: tuple[Address, ...]
+
+
+class GroupEvent:
+    """The provider reported the name of a group; `group_id` is its address, which ends in @g.us."""
+
+    channel_key: str
+    group_id: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +254,40 @@ class CallEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountEvent:
+    """The provider reported something about an account, a number or a template.
+
+    If it names no number of ours (`channel_key` is empty), it concerns the channel with
+    `phone_number` (digits), or those of the account `account_id`; each is "" if it is not named.
+    `topic` identifies what it is about: a later event of the same topic ends what an earlier one
+    raised. `reason` is the code of what is wrong, "" if nothing is any more. `passing`: no event
+    reports its end.
+    """
+
+    channel_key: str
+    account_id: str
+    phone_number: str
+    topic: str
+    reason: str
+    detail: str = ""
+    passing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceEvent:
+    """A customer stopped, or resumed, the marketing messages of the business.
+
+    `phone_number` is E.164; it is empty if the provider reports only `user_id`.
+    """
+
+    channel_key: str
+    phone_number: str
+    stopped: bool
+    at: dt.datetime | None = None
+    user_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class UnsupportedEvent:
     """A part of a payload that the parser does not support; counted, never an error."""
 
@@ -209,11 +301,16 @@ Event = (
     | MediaEvent
     | EditEvent
     | RevokeEvent
+    | ReactionEvent
+    | VoteEvent
     | ContactEvent
     | AddressEvent
+    | GroupEvent
     | ConnectionEvent
     | SessionEvent
     | QrEvent
     | CallEvent
+    | AccountEvent
+    | PreferenceEvent
     | UnsupportedEvent
 )

@@ -6,8 +6,10 @@ where the bytes of two types look alike: old Office documents, audio in MP4.
 
 from __future__ import annotations
 
+import base64
 import codecs
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -139,6 +141,50 @@ def _is_text(data: bytes, *, tail: bool = False) -> bool:
     except UnicodeDecodeError:
         return False
     return not re.search(r"[\x00-\x08\x0b\x0e-\x1f\x7f]", text)
+
+
+_MIME = re.compile(r"[a-z0-9]+/[a-z0-9][a-z0-9.+-]{0,100}")
+_SHOWN_FAMILIES = ("image", "video", "audio")
+
+
+def received_type(sniffed: str, told: object) -> str:
+    """Return the type of a received file: that of its bytes, else the one that was told.
+
+    Text in a format of its own, such as CSV, keeps the told type, too. What a browser could execute
+    is never believed.
+    """
+    mime = told.partition(";")[0].strip().lower() if isinstance(told, str) else ""
+    if not _MIME.fullmatch(mime) or re.search(r"html|svg|xml$|script", mime):
+        return sniffed
+    plain = sniffed == "text/plain" and mime.startswith(("text/", "application/"))
+    return mime if sniffed == UNKNOWN or plain else sniffed
+
+
+def is_announced(told: Mapping[str, object], *, sniffed: str, sha256: str, size: int) -> bool:
+    """Return whether bytes are the file that Meta told of: digest, size and kind.
+
+    Meta's pages give the digest as base64 or hexadecimal. What is missing or unreadable is not
+    compared.
+    """
+    digest, length, mime = told.get("sha256"), told.get("size"), told.get("mime_type")
+    if isinstance(digest, str) and (expected := _hexadecimal(digest)) and expected != sha256:
+        return False
+    if type(length) is int and length != size:
+        return False
+    family = mime.partition("/")[0] if isinstance(mime, str) else ""
+    known = family in _SHOWN_FAMILIES and sniffed != UNKNOWN
+    return not known or sniffed.partition("/")[0] in _SHOWN_FAMILIES
+
+
+def _hexadecimal(digest: str) -> str:
+    if re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+        return digest.lower()
+    if re.fullmatch(r"[A-Za-z0-9+/_-]{43}=?", digest):
+        return base64.urlsafe_b64decode(f"{digest.rstrip('=')}=".translate(_URLSAFE)).hex()
+    return ""
+
+
+_URLSAFE = str.maketrans("+/", "-_")
 
 
 def takes(type_: str, mime_type: str, size: int) -> bool:

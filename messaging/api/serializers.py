@@ -11,7 +11,7 @@ from channels_app.models import Channel
 from channels_app.providers import engines, error_codes
 from channels_app.providers.events import CallStatus
 from messaging import content as contents
-from messaging import reachability
+from messaging import reachability, words
 from messaging.delivery import statuses
 from messaging.media import files
 from messaging.models import (
@@ -33,7 +33,9 @@ class ErrorSerializer(serializers.Serializer[Message]):
     detail = serializers.SerializerMethodField()
 
     def get_title(self, message: Message) -> str:
-        return error_codes.stored_title(message.error_code, message.error_title)
+        return error_codes.stored_title(
+            message.error_code, message.error_title, message.error_detail
+        )
 
     def get_detail(self, message: Message) -> str:
         return error_codes.stored_detail(message.error_detail)
@@ -45,7 +47,9 @@ class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
     error_detail = serializers.SerializerMethodField()
 
     def get_error_title(self, attempt: DeliveryAttempt) -> str:
-        return error_codes.stored_title(attempt.error_code, attempt.error_title)
+        return error_codes.stored_title(
+            attempt.error_code, attempt.error_title, attempt.error_detail
+        )
 
     def get_error_detail(self, attempt: DeliveryAttempt) -> str:
         return error_codes.stored_detail(attempt.error_detail)
@@ -54,7 +58,8 @@ class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
         model = DeliveryAttempt
         fields = [
             "number", "route", "outcome", "error_code", "error_title", "error_detail",
-            "provider_message_id", "receipt", "rule", "started_at", "finished_at", "confirmed_by",
+            "provider_message_id", "receipt", "pricing", "rule", "started_at", "finished_at",
+            "confirmed_by",
         ]  # fmt: skip
 
 
@@ -82,6 +87,32 @@ class ContextSerializer(serializers.Serializer[Any]):
     message = serializers.UUIDField(help_text="Our ID of the quoted message.")
 
 
+class QuoteSerializer(serializers.Serializer[Any]):
+    """The quoted message: our ID of it, if it is stored here, the provider's, and its text."""
+
+    message = serializers.UUIDField(allow_null=True)
+    provider_message_id = serializers.CharField()
+    text = serializers.CharField()
+
+
+class ReactionSerializer(serializers.Serializer[Any]):
+    """A person's reaction. `by` is the person's number or user ID, or "us"."""
+
+    emoji = serializers.CharField()
+    by = serializers.CharField()
+    name = serializers.CharField()
+    at = serializers.DateTimeField()
+
+
+class VoteSerializer(serializers.Serializer[Any]):
+    """A person's vote in a poll."""
+
+    chosen = serializers.ListField(child=serializers.CharField())
+    by = serializers.CharField()
+    name = serializers.CharField()
+    at = serializers.DateTimeField()
+
+
 class FileObjectSerializer(serializers.Serializer[Any]):
     """A file to send, by link or by the ID of an upload, with its caption and name."""
 
@@ -103,15 +134,22 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     icon = serializers.ChoiceField(choices=[*statuses.Icon, ""])
     error = serializers.SerializerMethodField()
     context = serializers.SerializerMethodField()  # type: ignore[assignment]
+    summary = serializers.SerializerMethodField()
+    forwarded = serializers.SerializerMethodField()
+    referral = serializers.SerializerMethodField()
+    reactions = serializers.SerializerMethodField()
+    votes = serializers.SerializerMethodField()
     media = MediaSerializer(allow_null=True)
     attempts = AttemptSerializer(many=True)
 
     class Meta:
         model = Message
         fields = [
-            "id", "channel", "conversation", "direction", "to", "type", "text", "content",
-            "media", "context", "status", "route", "icon", "error", "client_reference",
-            "sent_outside", "echo_of", "decision", "next_attempt_at", "created_at", "updated_at",
+            "id", "channel", "conversation", "direction", "to", "type", "text", "summary",
+            "content", "media", "context", "forwarded", "referral", "reactions", "votes",
+            "edited_at", "earlier_texts", "revoked_at", "status", "route", "icon", "error",
+            "client_reference", "sent_outside", "echo_of", "decision", "next_attempt_at",
+            "created_at", "updated_at",
             "attempts",
         ]  # fmt: skip
         read_only_fields = fields
@@ -131,11 +169,45 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
     @extend_schema_field(ErrorSerializer(allow_null=True))
     def get_error(self, message: Message) -> Any:
-        return ErrorSerializer(message).data if message.error_code else None
+        """Why it was not sent or, for a received one, why its content is missing."""
+        return ErrorSerializer(message).data if message.error_code else message.context.get("error")
 
-    @extend_schema_field(ContextSerializer(allow_null=True))
+    @extend_schema_field(QuoteSerializer(allow_null=True))
     def get_context(self, message: Message) -> Any:
-        return {"message": str(message.reply_to_id)} if message.reply_to_id else None
+        quoted = message.context.get("quoted") or {}
+        if message.reply_to is None and not quoted:
+            return None
+        id_, text = quoted.get("id", ""), quoted.get("text", "")
+        if (stored := message.reply_to) is not None:
+            id_, text = id_ or stored.provider_message_id, stored.text
+        return {
+            "message": None if stored is None else str(stored.pk),
+            "provider_message_id": id_,
+            "text": text,
+        }
+
+    def get_summary(self, message: Message) -> str:
+        """The message in one line, in the language of the request."""
+        filename = "" if message.media is None else message.media.filename
+        return words.summary(message.type, message.text, message.content, filename=filename)
+
+    @extend_schema_field(serializers.ChoiceField(["once", "often"], allow_null=True))
+    def get_forwarded(self, message: Message) -> Any:
+        """Whether it was forwarded to us; "often": more than five times before."""
+        return message.context.get("forwarded")
+
+    @extend_schema_field({"type": "object", "nullable": True, "additionalProperties": {}})
+    def get_referral(self, message: Message) -> Any:
+        """The ad or post from which the customer came, in Meta's form."""
+        return message.context.get("referral")
+
+    @extend_schema_field(ReactionSerializer(many=True))
+    def get_reactions(self, message: Message) -> Any:
+        return [one for one in message.reactions if one.get("emoji")]
+
+    @extend_schema_field(VoteSerializer(many=True))
+    def get_votes(self, message: Message) -> Any:
+        return [one for one in message.votes if one.get("chosen")]
 
 
 class MessageSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ from channels_app.providers import addresses
 from channels_app.providers.addresses import Address, Kind
 from core import phone_numbers
 from core.text import is_storable
-from messaging import contacts, queue
+from messaging import contacts, queue, sequence
 from messaging import content as contents
 from messaging.delivery import attempts, policy, runner, statuses
 from messaging.live import publisher
@@ -199,7 +199,7 @@ def _store(
         conversation = contacts.lock_conversation(recipient)
     else:
         conversation = contacts.lock_conversation_with(channel, also=[recipient])
-    now = timezone.now()
+    now = sequence.place(conversation, timezone.now())
     message.conversation = conversation
     message.direction = Message.Direction.OUT
     if message.type == "reaction":

@@ -38,7 +38,12 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 # A provider has the message: nothing more is decided, and nothing waits.
-ACCEPTED_STATUSES = (statuses.Status.SENT, statuses.Status.DELIVERED, statuses.Status.READ)
+ACCEPTED_STATUSES = (
+    statuses.Status.HELD,
+    statuses.Status.SENT,
+    statuses.Status.DELIVERED,
+    statuses.Status.READ,
+)
 # How far the start of the send may be from the message timestamp in the ack.
 _SENT_BEFORE_ACK, _SENT_AFTER_ACK = dt.timedelta(minutes=10), dt.timedelta(seconds=10)
 
@@ -233,6 +238,7 @@ def apply_result(attempt: DeliveryAttempt, result: Accepted | SendError) -> None
         attempt.finished_at = timezone.now()
     if isinstance(result, Accepted):
         outcome = Outcome.ACCEPTED
+        attempt.held = result.held
     else:
         outcome = Outcome(result.outcome)
         if attempt.receipt != Receipt.FAILED or not statuses.late_error_replaces(
@@ -274,9 +280,11 @@ def record_receipt(
     *,
     provider_message_id: str = "",
     error: SendError | None = None,
+    pricing: str = "",
 ) -> None:
     """Record a provider's receipt for an attempt. Repeated and late receipts change nothing."""
-    if _is_duplicate(attempt, receipt, provider_message_id, error):
+    adds_pricing = bool(pricing and not attempt.pricing)
+    if not adds_pricing and _is_duplicate(attempt, receipt, provider_message_id, error):
         return
     # An error here also rolls back the caller's transaction, which reads many receipts.
     with transaction.atomic(savepoint=False):
@@ -285,6 +293,7 @@ def record_receipt(
         attempts, attempt = _lock_attempts(attempt)
         before = _snapshot(attempt)
         _merge_receipt(attempt, receipt, error)
+        attempt.pricing = attempt.pricing or pricing[:64]
         _store_provider_id(attempt, provider_message_id)
         _save(attempt, before, attempts)
         if attempt.outcome == Outcome.REJECTED != before.outcome:
@@ -330,7 +339,9 @@ def derived_fields(
     waiting = decided.get("next_attempt_at", message.next_attempt_at)
     summary = statuses.summarize(
         [
-            statuses.AttemptState(a.route, Outcome(a.outcome), Receipt(a.receipt), a.round)
+            statuses.AttemptState(
+                a.route, Outcome(a.outcome), Receipt(a.receipt), a.round, held=a.held
+            )
             for a in attempts
         ],
         round=message.round,
@@ -380,11 +391,18 @@ class _Snapshot:
     receipt: str
     error_code: str
     provider_message_id: str
+    held: bool
+    pricing: str
 
 
 def _snapshot(attempt: DeliveryAttempt) -> _Snapshot:
     return _Snapshot(
-        attempt.outcome, attempt.receipt, attempt.error_code, attempt.provider_message_id
+        attempt.outcome,
+        attempt.receipt,
+        attempt.error_code,
+        attempt.provider_message_id,
+        attempt.held,
+        attempt.pricing,
     )
 
 

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import structlog
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from channels_app.connections import circuit_breaker, registry
@@ -75,8 +76,8 @@ def take(worker_id: int, *, new: int, waiting: int, on_taken: Callable[[Taken], 
         fresh = outbox.lock_new(limit=new)
         resumed = outbox.lock_waiting(now=now, limit=waiting)
         batch = _Batch(worker_id, now)
-        if fresh or resumed:
-            batch.add([*fresh, *resumed])
+        if ids := [*fresh, *resumed]:
+            batch.add(ids)
             batch.store()
         taken = Taken(
             worker_id,
@@ -109,24 +110,27 @@ class _Batch:
     _waits: list[Message] = field(default_factory=list)
     _accounts: dict[int, _Account | None] = field(default_factory=dict)
 
-    def add(self, messages: Sequence[Message]) -> None:
-        tried = set(
-            DeliveryAttempt.objects.filter(message__in=messages).values_list("message", flat=True)
-        )
-        self._load_accounts({message.conversation.channel_id for message in messages})
-        for message in messages:
-            if message.pk in tried or not _is_simple(message) or not self._decide(message):
+    def add(self, ids: Sequence[UUID]) -> None:
+        """Decide about these messages in their order."""
+        tried = DeliveryAttempt.objects.filter(message=OuterRef("pk"))
+        locked = Message.objects.filter(pk__in=ids).annotate(is_tried=Exists(tried))
+        messages = {one.pk: one for one in locked.select_related("conversation__contact")}
+        self._load_accounts({one.conversation.channel_id for one in messages.values()})
+        for message in (messages[id_] for id_ in ids):
+            if message.is_tried or not _is_simple(message) or not self._decide(message):
                 self.others.append(message.pk)
 
     def store(self) -> None:
         """Store what was decided about the simple messages, and claim the others."""
         started = [send.attempt for send in self.sends]
-        DeliveryAttempt.objects.bulk_create(started)
+        if started:
+            DeliveryAttempt.objects.bulk_create(started)
         changed = [*(attempt.message for attempt in started), *self._waits]
         update_rows(changed, _DECIDED)
         for message in changed:
             publisher.message_changed(message)
-        Message.objects.filter(pk__in=self.others).update(claimed_by=self.worker_id)
+        if self.others:
+            Message.objects.filter(pk__in=self.others).update(claimed_by=self.worker_id)
 
     def mark_queued_behind(self) -> None:
         """Record on later messages that they wait behind one of these. After the commit."""
@@ -216,6 +220,7 @@ def record(made: Sequence[MadeSend]) -> tuple[list[MadeSend], bool]:
         for send in made
         if isinstance(send.result, Accepted)
         and send.result.provider_message_id
+        and not send.result.held
         and channel_feedback.is_nothing_new(send.attempt, send.result)
         # Another address of the recipient is learned by the runner.
         and len(contacts.named_by_answer(send.attempt, send.result)) < 2

@@ -9,12 +9,14 @@ treats a started attempt as one that may have been sent.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache
+from typing import Any
 from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -23,12 +25,6 @@ from messaging import queue
 from messaging.models import UNFINISHED, DeliveryWorker, Message
 
 log = structlog.get_logger(__name__)
-
-# In `_due`, of the outer query.
-_SAME = Q(conversation=OuterRef("conversation"))
-_EARLIER = Q(created_at__lt=OuterRef("created_at")) | Q(
-    created_at=OuterRef("created_at"), pk__lt=OuterRef("pk")
-)
 
 
 class LeaseExpired(Exception):
@@ -76,23 +72,21 @@ def lock_lease(worker_id: int) -> None:
 
     Whoever ends the worker's claims waits for it. Raises LeaseExpired.
     """
-    alive = _alive().select_for_update(no_key=True, of=("self",))
-    if not alive.filter(pk=worker_id).values_list("pk").first():
+    if not _ids(_lease(), [settings.WORKER_STALLED_SECONDS, worker_id]):
         raise LeaseExpired
 
 
-def lock_new(*, limit: int) -> list[Message]:
-    """Lock the oldest due messages on which nothing has been decided.
+def lock_new(*, limit: int) -> list[UUID]:
+    """Lock the oldest due messages on which nothing has been decided; return their ids.
 
     The caller holds the lease (`lock_lease`) and stores `claimed_by`.
     """
-    return _lock(_due(Q(decision="")), limit)
+    return _lock_due(limit, None)
 
 
-def lock_waiting(*, now: dt.datetime, limit: int) -> list[Message]:
+def lock_waiting(*, now: dt.datetime, limit: int) -> list[UUID]:
     """Lock the messages whose waiting time is over, as `lock_new` does."""
-    waiting = ~Q(decision="") & Q(next_attempt_at__isnull=False, next_attempt_at__lte=now)
-    return _lock(_due(waiting), limit)
+    return _lock_due(limit, now)
 
 
 def release(message_id: str, worker_id: int | None) -> None:
@@ -139,16 +133,52 @@ def _alive() -> QuerySet[DeliveryWorker]:
     return DeliveryWorker.objects.filter(seen_at__gt=since)
 
 
-def _due(state: Q) -> QuerySet[Message]:
-    before = Message.objects.filter(UNFINISHED, _SAME, _EARLIER | Q(claimed_by__isnull=False))
-    return Message.objects.filter(UNFINISHED, state, ~Exists(before), claimed_by=None)
+# The statements of a claim are run for nearly every message, and Django takes far longer to build
+# them than PostgreSQL to run them. Therefore each is built once.
 
 
-def _lock(due: QuerySet[Message], limit: int) -> list[Message]:
+@cache
+def _lease() -> str:
+    return (
+        f"SELECT id FROM {DeliveryWorker._meta.db_table}"  # noqa: S608 (the model's own name)
+        " WHERE seen_at > statement_timestamp() - %s * interval '1 second' AND id = %s"
+        " FOR NO KEY UPDATE"
+    )
+
+
+@cache
+def _due(*, waiting: bool) -> tuple[str, list[Any]]:
+    """Return the statement that locks due messages, up to a limit, and its other values.
+
+    Of a waiting message, the time until which it waits is compared with `_AT`.
+    """
+    same = Q(conversation=OuterRef("conversation"))
+    earlier = Q(created_at__lt=OuterRef("created_at")) | Q(
+        created_at=OuterRef("created_at"), pk__lt=OuterRef("pk")
+    )
+    before = Message.objects.filter(UNFINISHED, same, earlier | Q(claimed_by__isnull=False))
+    state = ~Q(decision="") & Q(next_attempt_at__lte=_AT) if waiting else Q(decision="")
+    due = Message.objects.filter(UNFINISHED, state, ~Exists(before), claimed_by=None)
+    ids = due.order_by("created_at", "pk").values_list("pk", flat=True)
+    sql, values = ids.query.sql_with_params()
+    return f"{sql} LIMIT %s FOR UPDATE SKIP LOCKED", list(values)
+
+
+# Stands for the time of the claim.
+_AT = dt.datetime.min.replace(tzinfo=dt.UTC)
+
+
+def _lock_due(limit: int, waiting_until: dt.datetime | None) -> list[UUID]:
     if limit <= 0:
         return []
-    locked = due.select_for_update(skip_locked=True, of=("self",)).order_by("created_at", "pk")
-    return list(locked.select_related("conversation__contact")[:limit])
+    statement, values = _due(waiting=waiting_until is not None)
+    return _ids(statement, [*(waiting_until if v == _AT else v for v in values), limit])
+
+
+def _ids(statement: str, values: Sequence[Any]) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return [id_ for (id_,) in cursor.fetchall()]
 
 
 def _end_claims(messages: QuerySet[Message]) -> int:

@@ -57,6 +57,7 @@ FINAL_REASONS = frozenset(
     {
         "no_fallback",
         "never_fall_back",
+        "opted_out",
         "opt_in_only",
         "too_old",
         "pair_limit",
@@ -104,6 +105,7 @@ REASONS: dict[str, str | Promise] = {
     "fallback_retry": _("The fallback may be available again."),
     "no_fallback": _("The channel has no working fallback."),
     "never_fall_back": _("This rejection cannot be retried on another route."),
+    "opted_out": _("The customer stopped marketing messages; no other route may send this one."),
     "opt_in_only": _("Sending this message through another route could harm the number."),
     "pair_limit": _("WhatsApp limits how many messages this customer receives in a short time."),
     "too_old": _("The message is too old to be sent again."),
@@ -124,13 +126,16 @@ REASONS: dict[str, str | Promise] = {
 class MessageFacts:
     """`round_started_at` is when the message, or its latest manual retry, was requested.
 
-    `send_seconds` is the maximum duration of a send on the primary route.
+    `send_seconds` is the maximum duration of a send on the primary route. `opted_out`: it may be
+    marketing, which the customer stopped. Only Meta knows whether it is, so the primary route is
+    asked, and no fallback sends it.
     """
 
     round: int
     round_route: Literal["official", "fallback"]
     round_started_at: dt.datetime
     send_seconds: float = 0
+    opted_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +272,7 @@ def next_step(
         return Fail("inactive")
     tried = [attempt for attempt in attempts if attempt.round == message.round]
     by_fallback = [attempt for attempt in tried if not rules.primary.made(attempt)]
-    prohibited = _fallback_prohibited_reason(attempts, tried, rules)
+    prohibited = _fallback_prohibited_reason(message, attempts, tried, rules)
     to_fallback = _Fallbacks(message, rules, now, limits, by_fallback, prohibited)
     if by_fallback:
         return _after_fallback(by_fallback, rules, to_fallback, now=now)
@@ -458,12 +463,17 @@ def never_falls_back(attempts: Sequence[AttemptFacts], rules: ChannelRules) -> b
 
 
 def _fallback_prohibited_reason(
-    attempts: Sequence[AttemptFacts], tried: Sequence[AttemptFacts], rules: ChannelRules
+    message: MessageFacts,
+    attempts: Sequence[AttemptFacts],
+    tried: Sequence[AttemptFacts],
+    rules: ChannelRules,
 ) -> str | None:
-    """Return why the primary route's responses forbid the fallback, in any round.
+    """Return why the customer's wish or the primary route's responses forbid the fallback.
 
     A limit reached in this round (`tried`) does, unless the channel opts in; a person may override.
     """
+    if message.opted_out:
+        return "opted_out"
     if never_falls_back(attempts, rules):
         return "never_fall_back"
     limited = any(

@@ -38,7 +38,7 @@ _MESSAGE_FIELDS = (
     "decision", "next_attempt_at", "round", "version",
 )  # fmt: skip
 _ATTEMPT_FIELDS = (
-    "message", "number", "round", "connection", "rule", "outcome", "receipt",
+    "message", "number", "round", "connection", "rule", "outcome", "receipt", "held", "pricing",
     "error_code", "error_title", "error_detail", "provider_message_id", "message_key",
 )  # fmt: skip
 
@@ -88,7 +88,7 @@ def record_simple(groups: Sequence[Group]) -> list[bool]:
         for group in groups
     ]
     simple = [
-        (by_reported[item], item.event.receipt)
+        (by_reported[item], item.event)
         for group, is_recorded in zip(groups, recorded, strict=True)
         if is_recorded
         for item in group.receipts
@@ -196,16 +196,21 @@ def _sent_outside(reported: Iterable[Reported]) -> set[tuple[int, str]]:
 
 
 def _store(
-    simple: Sequence[tuple[DeliveryAttempt, Receipt]],
+    simple: Sequence[tuple[DeliveryAttempt, ReceiptEvent]],
     attempts_of: Mapping[UUID, Sequence[DeliveryAttempt]],
 ) -> None:
     changed: dict[int, DeliveryAttempt] = {}
-    for attempt, reported in simple:
-        receipt = statuses.merge_receipt(Receipt(attempt.receipt), reported)
+    columns = ["receipt"]
+    for attempt, event in simple:
+        receipt = statuses.merge_receipt(Receipt(attempt.receipt), event.receipt)
         if receipt != attempt.receipt:
             attempt.receipt = receipt.value
             changed[attempt.pk] = attempt
-    update_rows(list(changed.values()), ["receipt"])
+        if event.pricing and not attempt.pricing:
+            attempt.pricing = event.pricing[:64]
+            changed[attempt.pk] = attempt
+            columns = ["receipt", "pricing"]
+    update_rows(list(changed.values()), columns)
     messages = {attempt.message_id: attempt.message for attempt in changed.values()}
     fields = {"version", "updated_at"}
     now = timezone.now()

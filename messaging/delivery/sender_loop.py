@@ -19,6 +19,7 @@ import structlog
 from django.conf import settings
 from django.db import close_old_connections
 
+from channels_app.providers.base import Accepted
 from core import notifications
 from messaging import queue
 from messaging.delivery import first_sends, outbox, runner
@@ -30,8 +31,8 @@ T = TypeVar("T")
 # Messages that a process delivers at the same time, each of its own conversation.
 MAX_CLAIMED = 64
 # Messages that become due within this time after a claim are claimed together, and results that
-# arrive within half of it are stored together.
-GATHER_SECONDS = 0.01
+# arrive within it are stored together.
+GATHER_SECONDS = 0.02
 # For messages whose waiting time ends, and for lost notifications. The send time that a page shows
 # for a waiting message is about this accurate.
 POLL_SECONDS = 1.0
@@ -168,13 +169,17 @@ class SenderLoop:
         self._loop.call_soon_threadsafe(self._add_result, made)
 
     def _add_result(self, made: MadeSend) -> None:
-        self._made.append(made)
-        self._has_results.set()
+        if isinstance(made.result, Accepted):
+            self._made.append(made)
+            self._has_results.set()
+        else:
+            # Something follows, so it does not wait for others.
+            self._start_runner(made.attempt.message_id, made.worker_id, made)
 
     async def _record_results(self) -> None:
         while True:
             await self._has_results.wait()
-            await asyncio.sleep(GATHER_SECONDS / 2)
+            await asyncio.sleep(GATHER_SECONDS)
             self._has_results.clear()
             made, self._made = self._made, []
             record = partial(runner.retry_while_db_down, partial(first_sends.record, made))

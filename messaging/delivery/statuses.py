@@ -20,6 +20,7 @@ class Status(enum.StrEnum):
 
     QUEUED = "queued"
     SENDING = "sending"
+    HELD = "held"
     SENT = "sent"
     DELIVERED = "delivered"
     READ = "read"
@@ -47,6 +48,7 @@ class Outcome(enum.StrEnum):
 
 class Icon(enum.StrEnum):
     CLOCK = "clock"
+    HELD = "held"
     SENT = "sent"
     DELIVERED = "delivered"
     READ = "read"
@@ -125,12 +127,16 @@ def late_error_replaces(
 
 @dataclass(frozen=True, slots=True)
 class AttemptState:
-    """The part of a delivery attempt that determines the message's status."""
+    """The part of a delivery attempt that determines the message's status.
+
+    `held`: the provider accepted the message, but had not sent it yet.
+    """
 
     route: str
     outcome: Outcome
     receipt: Receipt = Receipt.NONE
     round: int = 1
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,8 @@ def summarize(attempts: Sequence[AttemptState], *, round: int = 1, final: bool =
     accepted = [attempt for attempt in attempts if attempt.outcome == Outcome.ACCEPTED]
     if accepted:
         best = max(accepted, key=lambda attempt: _RANK[attempt.receipt])
+        if best.receipt == Receipt.NONE and best.held:
+            return Summary(Status.HELD, best.route)
         status = {Receipt.DELIVERED: Status.DELIVERED, Receipt.READ: Status.READ}
         return Summary(status.get(best.receipt, Status.SENT), best.route)
     unknown = [attempt for attempt in attempts if attempt.outcome == Outcome.UNKNOWN]

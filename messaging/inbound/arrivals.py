@@ -162,6 +162,7 @@ def dedupe_key(source: str, source_key: str, payload: Any) -> str:
     try:
         normalized = neutral.normalize(payload)
         if isinstance(normalized, dict):
+            normalized = events.gather_file(normalized)
             size = neutral.characters(normalized)
             if size > neutral.MAX_CHARACTERS:
                 _check_size(size - len(embedded_files.encoded(normalized, events.file_path)))
@@ -171,8 +172,8 @@ def dedupe_key(source: str, source_key: str, payload: Any) -> str:
 
 
 def _raw(source: str, arrival: Arrival) -> Raw:
-    payload = _object(arrival)
     events = engines.event_source(source)
+    payload = events.gather_file(_object(arrival))
     if defect := events.defect(payload):
         raise Unstorable(defect)
     key = _key(events, arrival, payload)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
 from channels_app.models import Channel
 from channels_app.providers import addresses
@@ -89,7 +90,8 @@ def is_duplicate(conversation: Conversation, event: MessageEvent, original: Mess
     two ids, of which Meta's contains the other.
     """
     official = event.provider_message_id.startswith("wamid.")
-    near = (event.at - _BEFORE, event.at + _BEFORE)
+    at = event.at or timezone.now()
+    near = (at - _BEFORE, at + _BEFORE)
     for message in conversation.messages.filter(sent_outside=True, created_at__range=near):
         stored_id = message.provider_message_id
         if stored_id.startswith("wamid.") == official:
@@ -162,12 +164,13 @@ def _near(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttempt]:
     recipient = Q(message__conversation__contact__in=contacts.ids_with(_recipient(event)))
     if is_to_unknown_lid(event):
         recipient = Q()
+    at = event.at or timezone.now()
     return (
         DeliveryAttempt.objects.filter(
             recipient,
             # A Baileys channel that serves as a fallback sends for another channel's conversations.
             Q(message__conversation__channel=channel) | Q(connection__channel=channel),
-            started_at__range=(event.at - _BEFORE, event.at + _AFTER),
+            started_at__range=(at - _BEFORE, at + _AFTER),
         )
         .select_related("connection__channel")
         .order_by("started_at")

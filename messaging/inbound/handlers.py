@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from hmac import compare_digest
 from typing import Any
 
@@ -16,25 +18,31 @@ from channels_app.models import Channel, Provider
 from channels_app.providers import addresses, engines
 from channels_app.providers.base import Rejected, SendError
 from channels_app.providers.cloud.client import UPLOAD_GONE
+from channels_app.providers.contents import UNKNOWN, UNSUPPORTED, WAITING
 from channels_app.providers.events import (
+    AccountEvent,
     AddressEvent,
     CallEvent,
     ContactEvent,
     EditEvent,
     Event,
     Failure,
+    GroupEvent,
     MediaEvent,
     MessageEvent,
+    PreferenceEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
     RevokeEvent,
     SessionEvent,
+    VoteEvent,
 )
 from channels_app.providers.message_keys import message_key
-from messaging import calls, contacts
+from messaging import calls, contacts, sequence, words
 from messaging.delivery import attempts, quotes, statuses
 from messaging.delivery.statuses import Route, Status
-from messaging.inbound import amendments, echoes, pending_events
+from messaging.inbound import account, amendments, echoes, pending_events
 from messaging.inbound.amendments import Amendment
 from messaging.live import publisher
 from messaging.media import files
@@ -46,6 +54,8 @@ from messaging.models import (
     Message,
 )
 
+# The end of a group's address.
+GROUP_SERVER = "@g.us"
 # A younger message is never history.
 HISTORY_AGE = dt.timedelta(minutes=2)
 # Registered by higher layers that know when a channel's phone was linked (see instances.apps):
@@ -54,8 +64,15 @@ HISTORY_ENDS: list[Callable[[Channel], dt.datetime | None]] = []
 
 
 def parse(event: InboundEvent) -> Iterable[Event]:
-    """Return the neutral events of a stored event."""
-    return engines.event_source(event.source).parse(event.payload)
+    """Return the neutral events of a stored event.
+
+    A message without a readable time has the time at which the event was received.
+    """
+    for item in engines.event_source(event.source).parse(event.payload):
+        if isinstance(item, MessageEvent) and item.at is None:
+            yield replace(item, at=event.received_at)
+        else:
+            yield item
 
 
 def apply(event: InboundEvent, channels: Mapping[str, Channel]) -> dict[str, int]:
@@ -72,15 +89,26 @@ def apply_events(events: Iterable[Event], channels: Mapping[str, Channel]) -> di
     counts: Counter[str] = Counter()
     for item in events:
         kind = type(item).__name__
-        channel = channels.get(item.channel_key)
-        if channel is None:
-            counts["unknown_channel"] += 1
-        elif handler := HANDLERS.get(type(item)):
-            counts[kind] += 1
-            handler(channel, item)
-        else:
+        concerned = _concerned(item, channels)
+        if handler := HANDLERS.get(type(item)):
+            if not concerned:
+                counts["unknown_channel"] += 1
+            for skipped_as in {handler(channel, item) for channel in concerned}:
+                counts[skipped_as or kind] += 1
+        elif concerned or not item.channel_key:
+            # A kind without a handler has a name, whether it names a number or not.
             counts[getattr(item, "kind", kind)] += 1
+        else:
+            counts["unknown_channel"] += 1
     return dict(counts)
+
+
+def _concerned(item: Event, channels: Mapping[str, Channel]) -> Sequence[Channel]:
+    """Return the channels that an event concerns: one, or all of an account."""
+    if isinstance(item, AccountEvent) and not item.channel_key:
+        return channels.of_account(item) if isinstance(channels, _ChannelsOfApp) else ()
+    channel = channels.get(item.channel_key)
+    return () if channel is None else (channel,)
 
 
 def skipped(counts: Mapping[str, int]) -> str:
@@ -142,11 +170,29 @@ class _ChannelsOfApp(Mapping[str, Channel]):
             raise KeyError(phone_number_id)
         return channel
 
+    def of_account(self, event: AccountEvent) -> list[Channel]:
+        """Return the channels with the number that the event names, or else those of its account.
+
+        A channel that does not know its account may be one of any account of the app.
+        """
+        official = Channel.objects.select_related("cloud").filter(kind=Provider.OFFICIAL)
+        same_app = [one for one in official.order_by("pk") if one.app_secret == self._secret]
+        number = event.phone_number
+        named = [one for one in same_app if number and _digits(one.phone_number) == number]
+        if named or not event.account_id:
+            return named
+        known = [one for one in same_app if one.business_account_id == event.account_id]
+        return known or [one for one in same_app if not one.business_account_id]
+
     def __iter__(self) -> Iterator[str]:
         return (key for key, channel in self._loaded.items() if channel is not None)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def _digits(number: str) -> str:
+    return re.sub(r"\D", "", number)
 
 
 def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
@@ -186,6 +232,7 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
         event.receipt,
         provider_message_id=event.provider_message_id,
         error=error,
+        pricing=event.pricing,
     )
 
 
@@ -229,7 +276,15 @@ def _may_be_of_another_request(attempt: DeliveryAttempt, event: ReceiptEvent) ->
     return other and attempt.message.media_id is not None
 
 
-def _apply_message(channel: Channel, event: MessageEvent) -> None:
+def _apply_message(channel: Channel, event: MessageEvent) -> str | None:
+    if channel.ignore_groups and event.user_id.endswith(GROUP_SERVER):
+        return "group"
+    _store_message(channel, event)
+    return None
+
+
+def _store_message(channel: Channel, event: MessageEvent) -> None:
+    at = event.at or timezone.now()
     pending_events.lock_id(channel.pk, event.provider_message_id)
     original = None
     if event.outgoing:
@@ -237,11 +292,13 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         if channel.ignore_messages_sent_outside or echo.own_event:
             return
         original = echo.attempt.message if echo.attempt is not None else None
-    if _with_key(channel, event.provider_message_id).exists():
+    known = _with_key(channel, event.provider_message_id)
+    if stored := known.values_list("pk", "type").first():
         named = addresses.named(
             phone_number=event.phone_number, user_id=event.user_id, also=event.also
         )
         contacts.learn_pair(channel, named)
+        _fill(channel, event, *stored)
         return
     if (
         original is not None
@@ -270,12 +327,13 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         content=dict(event.content),
         provider_message_id=event.provider_message_id,
         provider_chat=event.chat[:64],
+        context=dict(event.context),
         sent_outside=event.outgoing,
         echo_of=original,
         # A fast clock would keep the message at the end of the conversation.
-        created_at=min(event.at, timezone.now()),
+        created_at=sequence.place(conversation, min(at, timezone.now())),
         reply_to=_quoted(conversation, event.reply_to),
-        media=files.create_pending(channel, event.type, event.content, stored=event.stored),
+        media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
     )
     if event.outgoing:
         # The number's own phone has already sent it: there is nothing to deliver.
@@ -286,35 +344,53 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         channel.pk, event.provider_message_id, keep=event.outgoing and original is None
     ):
         amendments.apply(message, change, channel=channel)
-    is_history = _is_history(channel, event)
+    is_history = _is_history(channel, event, at)
+    changes: dict[str, Any] = {}
+    kind = words.kind_of(event.type, event.content)
+    if kind.opens_window and not event.outgoing and not is_history:
+        latest = [conversation.last_inbound_at, message.created_at]
+        changes["last_inbound_at"] = max(filter(None, latest))
+    if kind.unread and not event.outgoing and not is_history:
+        changes["unread_count"] = F("unread_count") + 1
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
-        **(
-            {}
-            if event.outgoing
-            else {
-                "unread_count": F("unread_count") + (0 if is_history else 1),
-                "last_inbound_at": max(
-                    filter(None, [conversation.last_inbound_at, message.created_at])
-                ),
-            }
-        ),
+        **changes,
     )
     if not is_history:
         publisher.message_changed(message)
 
 
-def _is_history(channel: Channel, event: MessageEvent) -> bool:
+def _file_type(event: MessageEvent) -> str:
+    """Return the type of a message's file, which may be in the header of a text with buttons."""
+    return str(event.content.get("header_type") or event.type)
+
+
+def _fill(channel: Channel, event: MessageEvent, pk: Any, type_: str) -> None:
+    """Fill a message that came without its content, if this event has it."""
+    if type_ not in (UNKNOWN, WAITING) or event.type in (UNKNOWN, WAITING, UNSUPPORTED):
+        return
+    message = Message.objects.select_for_update().get(pk=pk)
+    amendments.change(
+        message,
+        type=event.type,
+        text=event.text,
+        content=dict(event.content),
+        context=dict(event.context),
+        media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
+    )
+
+
+def _is_history(channel: Channel, event: MessageEvent, at: dt.datetime) -> bool:
     """Return whether the message was written before the phone was linked.
 
     A recent message is none, even in what Evolution calls history, and needs no query.
     """
-    if timezone.now() - event.at < HISTORY_AGE:
+    if timezone.now() - at < HISTORY_AGE:
         return False
     if event.history:
         return True
     ends = [end for end_of in HISTORY_ENDS if (end := end_of(channel)) is not None]
-    return any(event.at < end for end in ends)
+    return any(at < end for end in ends)
 
 
 def _apply_pending_receipts(channel: Channel, message: Message) -> None:
@@ -365,6 +441,11 @@ def _apply_addresses(channel: Channel, event: AddressEvent) -> None:
     contacts.learn_pair(channel, event.addresses, is_current=True)
 
 
+def _apply_group(channel: Channel, event: GroupEvent) -> None:
+    """Set the name of a group that has written. Groups that never wrote are not contacts."""
+    Contact.objects.filter(user_id=event.group_id).update(name=event.name[:200])
+
+
 def _apply_session(channel: Channel, event: SessionEvent) -> None:
     records.request_poll(Provider.WWEBJS, channel, callback_reason=event.reason)
 
@@ -409,14 +490,20 @@ def _quoted(conversation: Conversation, provider_message_id: str) -> Message | N
 
 
 # The handler of each event type; higher layers add theirs. Events without one are only counted.
-HANDLERS: dict[type, Callable[[Channel, Any], None]] = {
+# A handler returns None, or the name under which an event that it ignores is counted.
+HANDLERS: dict[type, Callable[[Channel, Any], str | None]] = {
     ReceiptEvent: _apply_receipt,
     MessageEvent: _apply_message,
     MediaEvent: _apply_amendment,
     EditEvent: _apply_amendment,
     RevokeEvent: _apply_amendment,
+    ReactionEvent: _apply_amendment,
+    VoteEvent: _apply_amendment,
     ContactEvent: _apply_contact,
     AddressEvent: _apply_addresses,
+    GroupEvent: _apply_group,
     SessionEvent: _apply_session,
     CallEvent: calls.note_incoming,
+    AccountEvent: account.apply_account,
+    PreferenceEvent: account.apply_preference,
 }

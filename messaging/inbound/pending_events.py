@@ -17,7 +17,14 @@ from django.utils.dateparse import parse_datetime
 
 from channels_app.providers.base import SendError
 from channels_app.providers.error_codes import severity
-from channels_app.providers.events import EditEvent, MediaEvent, Receipt, RevokeEvent
+from channels_app.providers.events import (
+    EditEvent,
+    MediaEvent,
+    ReactionEvent,
+    Receipt,
+    RevokeEvent,
+    VoteEvent,
+)
 from channels_app.providers.message_keys import message_key
 from messaging.inbound.amendments import Amendment
 from messaging.models import PendingEvent
@@ -27,7 +34,11 @@ _AMENDMENTS: dict[_Kind, type[Amendment]] = {
     _Kind.EDIT: EditEvent,
     _Kind.REVOKE: RevokeEvent,
     _Kind.MEDIA: MediaEvent,
+    _Kind.REACTION: ReactionEvent,
+    _Kind.VOTE: VoteEvent,
 }
+# A message may get one of these from each person: the row has them by person.
+_BY_PERSON = (_Kind.REACTION, _Kind.VOTE)
 _KIND_OF = {event: kind for kind, event in _AMENDMENTS.items()}
 # Event fields that the row itself holds, so that the payload does not repeat them.
 _ROW_FIELDS = ("channel_key", "provider_message_id")
@@ -82,19 +93,47 @@ def store_receipt(
 
 def store_amendment(channel_id: int, event: Amendment) -> None:
     """Store an event whose message is not known yet. The caller holds `lock_id`."""
+    kind = _KIND_OF[type(event)]
     values = {k: v for k, v in dataclasses.asdict(event).items() if k not in _ROW_FIELDS}
     if not isinstance(event, MediaEvent):
         values["at"] = (event.at or timezone.now()).isoformat()
+    if isinstance(event, VoteEvent):
+        values["chosen"] = list(event.chosen)
+    if isinstance(event, ReactionEvent | VoteEvent):
+        _store_of_person(channel_id, event, kind, values)
+        return
     _store(
         channel_id,
         event.provider_message_id,
-        _KIND_OF[type(event)],
+        kind,
         values,
         # The latest of several edits wins.
         replaces=lambda stored: (
-            isinstance(event, EditEvent) and _time(values["at"]) > _time(stored["at"])
+            isinstance(event, EditEvent)
+            and event.text != stored["text"]
+            and _time(values["at"]) > _time(stored["at"])
         ),
     )
+
+
+def _store_of_person(
+    channel_id: int, event: ReactionEvent | VoteEvent, kind: _Kind, values: dict[str, Any]
+) -> None:
+    pending, is_new = PendingEvent.objects.get_or_create(
+        channel_id=channel_id,
+        provider_message_id=event.provider_message_id,
+        kind=kind,
+        defaults={"payload": {"of": [values]}},
+    )
+    if is_new:
+        return
+    others = [one for one in pending.payload["of"] if one["by"] != event.by]
+    own = [one for one in pending.payload["of"] if one["by"] == event.by]
+    if own and {**own[0], "at": ""} == {**values, "at": ""}:
+        return
+    if not own or _time(values["at"]) >= _time(own[0]["at"]):
+        pending.payload = {"of": [*others, values]}
+        pending.save(update_fields=["payload"])
 
 
 def take(
@@ -105,7 +144,7 @@ def take(
     _delete(rows)
     return (
         [_receipt(row) for row in rows if row.kind not in _AMENDMENTS],
-        [_amendment(row) for row in rows if row.kind in _AMENDMENTS],
+        [one for row in rows if row.kind in _AMENDMENTS for one in _amendments(row)],
     )
 
 
@@ -122,17 +161,24 @@ def take_amendments(
     rows = _pending(channel_id, provider_message_id, _AMENDMENTS)
     if not keep:
         _delete(rows)
-    return [_amendment(row) for row in rows]
+    return [one for row in rows for one in _amendments(row)]
 
 
 def _receipt(row: PendingEvent) -> tuple[Receipt, SendError | None]:
     return Receipt(row.kind), _error(row.payload)
 
 
-def _amendment(row: PendingEvent) -> Amendment:
-    values = dict(row.payload)
+def _amendments(row: PendingEvent) -> list[Amendment]:
+    payloads = row.payload["of"] if row.kind in _BY_PERSON else [row.payload]
+    return [_amendment(row, payload) for payload in payloads]
+
+
+def _amendment(row: PendingEvent, payload: Mapping[str, Any]) -> Amendment:
+    values = dict(payload)
     if "at" in values:
         values["at"] = _time(values["at"])
+    if "chosen" in values:
+        values["chosen"] = tuple(values["chosen"])
     return _AMENDMENTS[_Kind(row.kind)]("", row.provider_message_id, **values)
 
 

@@ -171,7 +171,7 @@ class AlertsView(View):
 
     def _frame(self) -> Frame:
         """Return all alerts, so that a page that missed a change is corrected by the next frame."""
-        return {"kind": "alarms", "alarms": list(map(self._alert, incidents.alertable()))}
+        return {"kind": "alarms", "alarms": list(map(self._alert, incidents.alert_lines()))}
 
     def _alert(self, incident: Incident) -> dict[str, Any]:
         headline = incidents.headline(incident)

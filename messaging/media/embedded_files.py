@@ -102,11 +102,22 @@ def _extract(payload: dict[str, Any], *path: str) -> dict[str, Any]:
 
 
 def _store(encoded: str) -> dict[str, Any] | None:
+    # A data URI, or base64 in lines as MIME writes it.
+    text = "".join(encoded[_data_uri(encoded) :].split())
     try:
-        content = base64.b64decode(encoded, validate=True)
+        content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
+        return None
+    if not content:
         return None
     name = f"inbound/{hashlib.sha256(content).hexdigest()}.bin"
     if not default_storage.exists(name):
         name = default_storage.save(name, ContentFile(content))
     return {"stored": name, "size": len(content)}
+
+
+def _data_uri(encoded: str) -> int:
+    """Return the length of `data:image/png;base64,` at the beginning, or 0."""
+    if not encoded.startswith("data:"):
+        return 0
+    return encoded.find(",", 0, 300) + 1

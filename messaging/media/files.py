@@ -234,23 +234,56 @@ def create_pending(
     if source is None:
         return None
     filename = content.get("filename")
+    wait = 0 if stored else _file_wait_seconds(source)
     media = Media.objects.create(
         state=Media.State.WAITING,
         filename=media_types.safe_filename(filename, "") if filename else "",
-        source=source,
-        next_try_at=timezone.now(),
+        source={**source, **_told(content)},
+        next_try_at=timezone.now() + dt.timedelta(seconds=wait),
         attached=True,
     )
-    queue.enqueue_fetch(str(media.pk))
+    if not wait:
+        queue.enqueue_fetch(str(media.pk))
+    # Otherwise the sweep fetches it, unless it comes by itself (`use_stored`).
     return media
 
 
+def _file_wait_seconds(source: Mapping[str, Any]) -> int:
+    return engines.by_source(next(iter(source))).events.file_wait_seconds
+
+
+def use_stored(media: Media, stored: str, *, filename: str) -> None:
+    """Use a file that came by itself for one that is not fetched yet. In a transaction."""
+    media = Media.objects.select_for_update().get(pk=media.pk)
+    if media.state == Media.State.STORED or not stored:
+        return
+    if filename and not media.filename:
+        media.filename = media_types.safe_filename(filename, "")
+    media.state, media.tries, media.next_try_at = Media.State.WAITING, 0, timezone.now()
+    media.source = {"stored": stored, **_told(media.source.get(_TOLD) or {})}
+    media.save()
+    queue.enqueue_fetch(str(media.pk))
+
+
+# In a file's source: what the provider told of it.
+_TOLD = "told"
+_TOLD_NAMES = ("mime_type", "sha256", "size")
+
+
+def _told(content: Mapping[str, Any]) -> dict[str, Any]:
+    told = {name: content[name] for name in _TOLD_NAMES if content.get(name)}
+    return {_TOLD: told} if told else {}
+
+
 def _source(channel: Channel, content: Mapping[str, Any], stored: str) -> dict[str, Any] | None:
+    """Return where to fetch the file: the storage, or one of the channel's own connections."""
     if stored:
         return {"stored": stored}
-    events = engines.by_name(channel.kind).events
-    reference = events.file_reference(content)
-    return {events.name: reference} if reference is not None else None
+    for engine in (engines.by_name(channel.kind), *engines.ENGINES.values()):
+        reference = engine.events.file_reference(content)
+        if reference is not None:
+            return {engine.events.name: reference}
+    return None
 
 
 class _FetchFailed(Exception):
@@ -331,16 +364,24 @@ def _use_stored(media: Media, name: str) -> None:
 
 
 def _describe(media: Media, name: str) -> None:
+    """Set type, size and digest. Raises _FetchFailed if it is not the file that was announced."""
+    told = media.source.get(_TOLD) or {}
     with _open(name) as file:
         media.size = file.seek(0, 2)
-        media.mime_type = _sniff(file, media.size, media.filename)
+        sniffed = _sniff(file, media.size, media.filename)
         media.sha256 = _digest(file)
+    media.mime_type = media_types.received_type(sniffed, told.get("mime_type"))
     if not media.size:
         raise _FetchFailed("download_failed", final=False)
+    # Only what Meta tells is exact: other servers may have converted the file.
+    if "cloud" in media.source and not media_types.is_announced(
+        told, sniffed=sniffed, sha256=media.sha256, size=media.size
+    ):
+        raise _FetchFailed("file_differs", final=False)
 
 
 def _download(channel: Channel, source: Mapping[str, Any]) -> bytes:
-    [(name, reference)] = source.items()
+    [(name, reference)] = ((name, source[name]) for name in source if name != _TOLD)
     provider = registry.unguarded(channel.connection(engines.by_source(name).name))
     if not isinstance(provider, Downloads):
         raise _FetchFailed("download_failed", final=True)

@@ -12,9 +12,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from channels_app.providers import media_types
-from channels_app.providers.events import CallStatus
+from channels_app.providers import error_codes, media_types
+from channels_app.providers.events import US, CallStatus
 from core import phone_numbers
+from messaging import words
 from messaging.models import CallAttempt, Contact, Conversation, Media, Message
 
 register = template.Library()
@@ -25,48 +26,122 @@ SERVICE_WINDOW = dt.timedelta(hours=24)
 @register.filter
 def preview(message: Message) -> str:
     """Return a one-line preview of the message for lists and announcements."""
-    text = " ".join(body(message).split())
-    label = type_label(message)
-    if not text and message.media is not None:
-        text = message.media.filename
-    return f"[{label}] {text}".strip() if label else text
+    if message.revoked_at is not None:
+        return _("Deleted message")
+    name = "" if message.media is None else message.media.filename
+    summary = words.summary(
+        message.type, message.text, message.content, filename=words.own_name(name)
+    )
+    author = _mapping(message.context, "author").get("name")
+    return f"{author}: {summary}" if author else summary
 
 
 @register.filter
-def body(message: Message) -> str:
-    """Return the message's text, or the caption of its file."""
-    return message.text or str(_content(message).get("caption") or "")
+def body_lines(message: Message) -> list[words.Line]:
+    """Return what a person reads in the bubble, below the label and the file."""
+    return words.lines(message.type, message.text, message.content, votes=message.votes)
 
 
 @register.filter
 def type_label(message: Message) -> str:
-    """Return a label for the type of a message, "" for plain text."""
-    return {
-        "text": "",
-        "image": _("Image"),
-        "video": _("Video"),
-        "audio": _("Audio"),
-        "document": _("Document"),
-        "sticker": _("Sticker"),
-        "location": _("Location"),
-        "contacts": _("Contact"),
-        "reaction": _("Reaction"),
-        "template": _("Template"),
-        "interactive": _("Buttons"),
-    }.get(message.type, message.type)
+    """Return a label for the kind of a message, "" for plain text."""
+    return str(words.kind_of(message.type, message.content).label)
 
 
 @register.filter
 def file_name(message: Message) -> str:
-    """Return the name of the message's file, or another text that identifies it."""
-    content = _content(message)
-    for key in ("filename", "name", "address", "emoji"):
-        if content.get(key):
-            return str(content[key])
-    if message.media is not None and message.media.filename:
-        return message.media.filename
-    link = str(content.get("link") or "")
-    return link.rsplit("/", 1)[-1].split("?", 1)[0]
+    """Return the name that a person gave the message's file, or what kind of file it is."""
+    given = str(_content(message).get("filename") or "")
+    link = str(_content(message).get("link") or "").rsplit("/", 1)[-1].split("?", 1)[0]
+    stored = "" if message.media is None else message.media.filename
+    names = filter(None, map(words.own_name, (given, stored, link)))
+    kind = _content(message).get("header_type") or message.type
+    return next(names, "") or str(words.kind_of(str(kind), message.content).label)
+
+
+@register.filter
+def quoted(message: Message) -> Mapping[str, Any]:
+    """Return what is known of a quoted message that is not stored here: `label` and `text`."""
+    found = _mapping(message.context, "quoted")
+    if not found or message.reply_to_id is not None:
+        return {}
+    if found.get("status"):
+        label = _("In reply to our status")
+    else:
+        label = str(words.kind_of(str(found.get("type") or "text"), {}).label)
+    text = str(found.get("text") or "") or ("" if label else _("A message that is not stored here"))
+    return {"label": label, "text": text}
+
+
+@register.filter
+def forwarded(message: Message) -> str:
+    """Return the mark of a forwarded message, or ""."""
+    marks = {"once": _("Forwarded"), "often": _("Forwarded many times")}
+    return marks.get(str(message.context.get("forwarded")), "")
+
+
+@register.filter
+def referral(message: Message) -> Mapping[str, Any]:
+    """Return the ad or post from which the customer came: `label`, `headline`, `body`, `url`..."""
+    found = _mapping(message.context, "referral")
+    if not found:
+        return {}
+    label = _("From an ad") if found.get("source_type") != "post" else _("From a post")
+    names = ("headline", "body", "source_id", "ctwa_clid")
+    parts = {name: str(found.get(name) or "") for name in names}
+    url = str(found.get("source_url") or "")
+    return {**parts, "label": label, "url": url if url.startswith(("https://", "http://")) else ""}
+
+
+@register.filter
+def asked_product(message: Message) -> str:
+    """Return the product that the customer asks about, or ""."""
+    product = _mapping(message.context, "product")
+    return str(product.get("product_retailer_id") or product.get("catalog_id") or "")
+
+
+@register.filter
+def missing_because(message: Message) -> str:
+    """Return the provider's reason why a received message has no content, or ""."""
+    error = _mapping(message.context, "error")
+    if not error:
+        return ""
+    title = error_codes.stored_title(str(error.get("code")), str(error.get("title") or ""))
+    detail = str(error.get("detail") or "")
+    return " · ".join(dict.fromkeys(filter(None, [title, detail])))
+
+
+@register.filter
+def people(entries: Any, message: Message) -> list[dict[str, str]]:
+    """Return the reactions to a message with the names of the people, without removed ones."""
+    contact = message.conversation.contact
+    return [
+        {**entry, "who": _person(entry, contact)}
+        for entry in entries
+        if entry.get("emoji") or entry.get("chosen")
+    ]
+
+
+def _person(entry: Mapping[str, Any], contact: Contact) -> str:
+    by = str(entry.get("by") or "")
+    if by == US:
+        return _("Our number")
+    if by in (contact.phone_number, contact.user_id):
+        return contact_name(contact)
+    return str(entry.get("name") or "") or phone_numbers.pretty(by)
+
+
+@register.filter
+def group_author(message: Message) -> str:
+    """Return who wrote a message of a group, or ""."""
+    author = _mapping(message.context, "author")
+    id_ = str(author.get("id") or "")
+    return str(author.get("name") or "") or (phone_numbers.pretty(id_) if id_ else "")
+
+
+def _mapping(parent: Any, name: str) -> Mapping[str, Any]:
+    found = parent.get(name) if isinstance(parent, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 @register.filter
@@ -162,4 +237,6 @@ def address(contact: Contact) -> str:
 @register.filter
 def contact_name(contact: Contact) -> str:
     """Return the contact's name, or what is known instead of it."""
+    if (contact.user_id or "").endswith("@g.us"):
+        return contact.name or _("Group %(id)s") % {"id": str(contact.user_id)[-11:-5]}
     return contact.name or address(contact)

@@ -7,6 +7,7 @@ from typing import Any
 from django import template
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from channels_app.incidents import incidents
 from channels_app.incidents.reason_text import render_reason
@@ -67,6 +68,7 @@ def _reasons(message: Message) -> list[str]:
     if not lines and problem(message):
         lines = [problem(message)]
     if message.decision and message.status not in (
+        Message.Status.HELD,
         Message.Status.SENT,
         Message.Status.DELIVERED,
         Message.Status.READ,
@@ -84,7 +86,7 @@ def problem(of: Message | DeliveryAttempt) -> str:
     """Return the error of a message or an attempt on one line, or "" if there is none."""
     if not of.error_code:
         return of.error_title
-    title = error_codes.stored_title(of.error_code, of.error_title)
+    title = error_codes.stored_title(of.error_code, of.error_title, of.error_detail)
     return f"{title} ({of.error_code})" if title else of.error_code
 
 
@@ -146,6 +148,31 @@ def receipt_label(receipt: str) -> str:
     if receipt == Receipt.FAILED:
         return _("failed")
     return str(Message.Status(receipt).label).lower()
+
+
+_CATEGORIES: dict[str, Any] = {
+    "authentication": gettext_lazy("authentication"),
+    "authentication-international": gettext_lazy("international authentication"),
+    "marketing": gettext_lazy("marketing"),
+    "marketing_lite": gettext_lazy("marketing"),
+    "referral_conversion": gettext_lazy("conversation from an advertisement"),
+    "service": gettext_lazy("service"),
+    "utility": gettext_lazy("utility"),
+}
+_PRICES: dict[str, Any] = {
+    "regular": gettext_lazy("charged"),
+    "free_customer_service": gettext_lazy("free"),
+    "free_entry_point": gettext_lazy("free, because the customer came from an advertisement"),
+}
+
+
+@register.filter
+def pricing_label(pricing: str) -> str:
+    """Return what Meta charges an attempt for: its category, and whether it is free."""
+    category, _separator, type_ = pricing.partition(":")
+    label = str(_CATEGORIES.get(category, category))
+    price = str(_PRICES.get(type_, type_))
+    return f"{label} ({price})" if price else label
 
 
 @register.filter

@@ -52,7 +52,7 @@ class Tile:
 
 def _tiles(dashboard: selectors.Dashboard) -> list[Tile]:
     counts = dashboard.counts
-    unsent = counts[Status.QUEUED] + counts[Status.SENDING]
+    unsent = counts[Status.QUEUED] + counts[Status.SENDING] + counts[Status.HELD]
     return [
         Tile("sent", "sent", pgettext("count", "Sent"), counts[Status.SENT]),
         Tile("delivered", "delivered", pgettext("count", "Delivered"), counts[Status.DELIVERED]),

@@ -781,7 +781,8 @@ def _accepted(message: _Message, body: JsonObject) -> JsonObject:
     """Return the response to an accepted message (``docs/providers/cloud.md §1.4``)."""
     accepted: JsonObject = {"id": message.id}
     if body.get("type") == "template":
-        accepted["message_status"] = "accepted"
+        held = message.scenario.held
+        accepted["message_status"] = "held_for_quality_assessment" if held else "accepted"
     contact = {"input": message.user_id, "user_id": message.user_id}
     if not message.user_id:
         contact = {"input": body["to"], "wa_id": message.wa_id}

@@ -49,6 +49,7 @@ ERRORS: dict[int, ErrorText] = {
         "Business eligibility payment issue",
         "Message failed to send because there were errors related to your payment method.",
     ),
+    132015: ErrorText("Template is paused", "The template is paused due to low quality."),
     131047: ErrorText(
         "Re-engagement message",
         "Message failed to send because more than 24 hours have passed since the customer last"
@@ -123,6 +124,8 @@ class GraphScenario(Scenario):
     accepted: bool = True
     statuses: tuple[str, ...] = ("sent", "delivered", "read")
     scrambled: bool = False
+    held: bool = False
+    """The answer says that Meta holds the message (``docs/providers/cloud.md §10.3``)."""
 
     @property
     def reaches_customer(self) -> bool:
@@ -210,6 +213,22 @@ SCENARIOS: dict[str, GraphScenario] = _table(
         portuguese="entregue e, mesmo assim, depois falha com 131026",
         late_refusal=131026,
         statuses=("sent", "delivered"),
+    ),
+    GraphScenario(
+        name="held",
+        digits="15",
+        english="held to assess the template's quality, then sent",
+        portuguese="retida para avaliar a qualidade do modelo, depois enviada",
+        held=True,
+    ),
+    GraphScenario(
+        name="held_then_failed",
+        digits="14",
+        english="held to assess the template's quality, then failed with 132015",
+        portuguese="retida para avaliar a qualidade do modelo, depois falha com 132015",
+        held=True,
+        late_refusal=132015,
+        statuses=(),
     ),
     GraphScenario(
         name="refused_twice",

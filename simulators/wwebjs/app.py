@@ -16,7 +16,8 @@ script, settings, settle):
   and sessions with a folder start again
 - ``POST /_control/inbound`` a customer writes: ``{"session", "from", "text", "name"}``; ``key_id``
   if another server reported the same message, ``chat`` if WhatsApp Web shows it under a
-  ``…@lid``, ``silent`` to post no callback
+  ``…@lid``, ``silent`` to post no callback; ``type`` and ``data`` (base64) for a file
+- ``POST /_control/callback`` any callback, unchanged: ``{"session", "kind", "data"}``
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ class WwebjsSimulator(Simulator):
         self.settings: WwebjsSettings = settings
         self.browsers = Browsers(settings, self.spawn, self._callback)
         self._chats: dict[str, dict[str, list[JsonObject]]] = {}
+        self._files: dict[str, JsonObject] = {}
         self._routes = self._route_table()
         self._down_until = 0.0
 
@@ -130,6 +132,7 @@ class WwebjsSimulator(Simulator):
         router.add_post("/_control/sessions/{id}", self._control_session)
         router.add_post("/_control/restart", self._control_restart)
         router.add_post("/_control/inbound", self._control_inbound)
+        router.add_post("/_control/callback", self._control_callback)
         router.add_route("*", "/{tail:.*}", self._dispatch)
 
     async def on_start(self) -> None:
@@ -173,6 +176,7 @@ class WwebjsSimulator(Simulator):
             route("POST", "/chat/fetchMessages/:id", self._fetch_messages),
             route("POST", "/chat/sendStateTyping/:id", self._true_result),
             route("POST", "/message/getClassInfo/:id", self._message_info),
+            route("POST", "/message/downloadMedia/:id", self._download_media),
         ]
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
@@ -641,6 +645,18 @@ class WwebjsSimulator(Simulator):
                 return _answer({"success": True, "message": message})
         raise ErrorResponse(500, "Message not found")
 
+    async def _download_media(
+        self, request: web.Request, id: str, body: JsonObject
+    ) -> web.Response:
+        for message in self._readable_chat(id, str(body.get("chatId"))):
+            if message["id"]["id"] == body.get("messageId"):
+                break
+        else:
+            raise ErrorResponse(500, "Message not found")
+        if not message.get("hasMedia"):
+            raise ErrorResponse(500, "Message media not found")
+        return _answer({"success": True, "messageMedia": self._files[message["id"]["id"]]})
+
     async def _run_method(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
         method, argument = body.get("method"), body.get("options")
         if method == "getState":
@@ -729,11 +745,21 @@ class WwebjsSimulator(Simulator):
             now=int(time.time()),
             key=str(command.get("key_id") or ""),
         )
+        if data := command.get("data"):
+            message |= {"hasMedia": True, "type": str(command.get("type") or "image")}
+            file = {"mimetype": str(command.get("mime_type") or "image/png"), "data": str(data)}
+            self._files[message["id"]["id"]] = {**file, "filename": None, "filesize": len(data)}
         self._chat(session_id, chat).append(message)
         if not command.get("silent"):
             self._callback(session_id, "message_create", {"message": message})
             self._callback(session_id, "message", {"message": message})
         return _answer({"message": message})
+
+    async def _control_callback(self, request: web.Request) -> web.Response:
+        command = await control_body(request)
+        session_id = str(command.get("session") or next(iter(self.browsers.sessions), ""))
+        self._callback(session_id, str(command.get("kind")), _object(command.get("data")))
+        return _answer({"success": True})
 
 
 # -- shapes ------------------------------------------------------------------------------------

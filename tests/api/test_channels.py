@@ -74,6 +74,7 @@ def test_a_channel_is_created_with_the_documented_defaults(api: APIClient) -> No
         "fallback_channel": None,
         "fallbacks": [],
         "ignore_messages_sent_outside": True,
+        "ignore_groups": False,
         "official_retries": 1,
         "request_timeout_seconds": 15,
         "confirm_seconds": 60,

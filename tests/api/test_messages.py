@@ -15,7 +15,7 @@ from channels_app.models import Channel
 from messaging import contacts
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import Conversation, DeliveryAttempt, Message
-from tests.messaging.support import accept, attempt_of, customer, deliver, jobs
+from tests.messaging.support import accept, attempt_of, customer, deliver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def send(api: APIClient, channel: Channel) -> Callable[..., Any]:
 
 def nothing_is_stored() -> bool:
     stored = (Message.objects, Conversation.objects, DeliveryAttempt.objects)
-    return not any(manager.exists() for manager in stored) and jobs() == []
+    return not any(manager.exists() for manager in stored)
 
 
 # -- sending ---------------------------------------------------------------------------------------
@@ -87,7 +87,6 @@ def test_a_message_is_accepted_and_can_be_fetched(
         "attempts": [],
     }
     assert message.created_by == staff
-    assert [job.args for job in jobs()] == [{"message_id": str(message.pk)}]
     assert api.get(response["Location"]).json() == body
 
 
@@ -140,7 +139,8 @@ def test_a_message_can_reply_to_another_one_in_its_conversation(send: Callable[.
     first = send().json()["id"]
     response = send(context={"message": first})
     assert response.status_code == 202
-    assert response.json()["context"] == {"message": first}
+    quote = {"message": first, "provider_message_id": "", "text": "Olá"}
+    assert response.json()["context"] == quote
 
 
 def test_a_reaction_can_refer_to_its_message_by_our_id(
@@ -255,7 +255,7 @@ def test_the_same_key_and_body_give_the_same_message(send: Callable[..., Any]) -
     assert second["Idempotent-Replay"] == "true"
     assert second["Location"] == first["Location"]
     assert second.json() == first.json()
-    assert Message.objects.count() == len(jobs()) == 1
+    assert Message.objects.count() == 1
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_concurrent_requests_with_the_same_key_create_one_message(
         thread.join(10)
     assert sorted(response.status_code for response in responses) == [200, 200, 200, 202]
     assert len({response.json()["id"] for response in responses}) == 1
-    assert Message.objects.count() == len(jobs()) == 1
+    assert Message.objects.count() == 1
 
 
 # -- bad input -------------------------------------------------------------------------------------

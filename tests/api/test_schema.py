@@ -42,19 +42,20 @@ SNAPSHOT = Path(__file__).parent / "openapi.yaml"
 REGENERATE = "manage.py spectacular --lang en --file tests/api/openapi.yaml"
 
 
-@pytest.fixture
-def schema(tmp_path: Path) -> Any:
-    return yaml.safe_load(generated(tmp_path))
-
-
-def generated(directory: Path) -> str:
-    file = directory / "openapi.yaml"
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("schema") / "openapi.yaml"
     call_command("spectacular", lang="en", file=str(file))
     return file.read_text()
 
 
-def test_the_schema_changes_only_on_purpose(tmp_path: Path) -> None:
-    assert generated(tmp_path) == SNAPSHOT.read_text(), f"If it should have changed: {REGENERATE}"
+@pytest.fixture(scope="module")
+def schema(generated: str) -> Any:
+    return yaml.safe_load(generated)
+
+
+def test_the_schema_changes_only_on_purpose(generated: str) -> None:
+    assert generated == SNAPSHOT.read_text(), f"If it should have changed: {REGENERATE}"
 
 
 def test_the_schema_is_openapi_3_1(schema: Any) -> None:
@@ -120,6 +121,12 @@ OPERATIONS = [
     for method in operations
 ]
 INSTANCE = "oficina_e9f2ed4d"
+
+
+@pytest.fixture(scope="module")
+def application() -> None:
+    """Let schemathesis call the product."""
+    described.app = get_wsgi_application()
 
 
 @pytest.fixture
@@ -198,12 +205,11 @@ def test_every_route_of_the_api_contract_is_documented() -> None:
 
 # A simulator's thread uses the `random` module meanwhile; no strategy does.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
-@pytest.mark.usefixtures("one_connection")
+@pytest.mark.usefixtures("application", "one_connection")
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_responses_conform_to_the_schema(
     staff: User, wired: Channel, existing_ids: dict[str, Any], path: str, method: str
 ) -> None:
-    described.app = get_wsgi_application()
     _, key = ApiToken.objects.create(user=staff)
 
     @given(case=described[path][method].as_strategy(), use_existing=st.booleans())

@@ -24,6 +24,8 @@ SESSION = "TESTE"
 INSTANCE = "oficina"
 NUMBER_ID = "106540352242922"
 ORDINARY = "+5511988887777"
+# The timeout of a request that is never answered. A stored channel has whole seconds.
+IMPATIENT = 0.4
 
 
 @dataclass

@@ -21,6 +21,7 @@ PURE = (
     "channels_app.connections.states",
     "channels_app.connections.wwebjs_recovery",
     "channels_app.providers.base",
+    "channels_app.providers.cloud.account",
     "channels_app.providers.cloud.events",
     "channels_app.providers.error_codes",
     "channels_app.providers.events",

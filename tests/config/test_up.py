@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,12 @@ import requests
 
 from bench.product import free_port
 from tests.config.product import Product, manage, running
+from tests.product.prepared import prepared_data
 
 pytestmark = pytest.mark.product
+
+# `prepared_data` was made with the tests' own keys.
+PREPARED_WITH = {"ENCRYPTION_KEYS": os.environ["ENCRYPTION_KEYS"]}
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +184,9 @@ def test_a_killed_valkey_is_restarted_at_the_same_address(product: Product) -> N
 def test_after_kill_9_all_its_processes_end_and_it_can_start_again(
     product: Product, directory: Path
 ) -> None:
-    with running(directory / "second", STATIC_ROOT=str(directory / "static")) as second:
+    subprocess.run(["cp", "-a", str(prepared_data()), str(directory / "second")], check=True)
+    variables = PREPARED_WITH | {"STATIC_ROOT": str(directory / "static")}
+    with running(directory / "second", **variables) as second:
         assert product.is_ready()  # two copies side by side
         descendants = second.processes()
         assert len(descendants) > 4
@@ -193,7 +201,7 @@ def test_after_kill_9_all_its_processes_end_and_it_can_start_again(
         f"No engines run for the data directory {second.data_dir}: start them with `make run` or"
         " `manage.py up`, or set DATABASE_URL.\n"
     )
-    with running(second.data_dir, STATIC_ROOT=str(directory / "static")) as again:
+    with running(second.data_dir, **variables) as again:
         assert "making a database" not in again.output
         assert (again.data_dir / "secrets.json").read_text() == secrets
         again.process.send_signal(signal.SIGINT)
@@ -227,17 +235,19 @@ def test_it_can_be_stopped_before_the_database_is_ready(directory: Path) -> None
 
 
 def test_pages_are_not_served_before_the_demos_simulators_are_ready(directory: Path) -> None:
-    late = directory / "late"
+    late, demo = directory / "late", directory / "demo"
     late.mkdir()
+    subprocess.run(["cp", "-a", str(prepared_data()), str(demo)], check=True)
     # Python imports this at startup, before our code.
     (late / "sitecustomize.py").write_text(
         "import sys, time\nif 'simulators' in sys.orig_argv: time.sleep(6)\n"
     )
     product = Product(
-        directory / "demo",
+        demo,
         DEMO="1",
         PYTHONPATH=str(late),
         STATIC_ROOT=str(directory / "static"),
+        **PREPARED_WITH,
     )
     try:
         product.eventually("pages are served", product.is_ready)

@@ -42,12 +42,15 @@ __all__ = ["KEY", "NAME", "Evolution", "Server"]
 
 
 def wait_until(condition: Callable[[], Any], what: str = "", seconds: float = WAIT_SECONDS) -> Any:
-    """Wait for the condition and return its first true value."""
+    """Wait for the condition and return its first true value.
+
+    What it waits for runs in threads of this process, so it rests for as long as it has looked.
+    """
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while (began := time.monotonic()) < deadline:
         if value := condition():
             return value
-        time.sleep(0.01)
+        time.sleep(max(0.01, time.monotonic() - began))
     raise AssertionError(f"timed out: {what or condition}")
 
 

@@ -668,7 +668,7 @@ def test_an_address_is_split_off_and_stays_apart(channel: Channel) -> None:
 def test_contacts_of_an_earlier_version_get_their_addresses(channel: Channel) -> None:
     from importlib import import_module
 
-    migration = import_module("messaging.migrations.0009_addresses_and_keys_of_old_rows")
+    migration = import_module("messaging.migrations.0011_addresses_and_keys_of_old_rows")
     for number, user_id in ((NUMBER, USER_ID), ("+525512340001", None), ("+5215512340001", None)):
         contact = Contact.objects.create(phone_number=number, user_id=user_id)
         Conversation.objects.create(channel=channel, contact=contact)

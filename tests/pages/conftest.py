@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.template.loader import render_to_string
 from django.test import Client
 from django.utils import timezone, translation
-from playwright.sync_api import Browser, Page, WebSocketRoute, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, sync_playwright
 from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
 
@@ -161,9 +161,20 @@ def chromium() -> Iterator[Browser]:
         chromium.close()
 
 
+@pytest.fixture(scope="module")
+def profile(chromium: Browser, live_server: LiveServer) -> Iterator[BrowserContext]:
+    """A profile of the browser, which keeps the static files from test to test.
+
+    A test that changes its clock needs one of its own.
+    """
+    context = chromium.new_context(base_url=live_server.url)
+    yield context
+    context.close()
+
+
 @pytest.fixture
 def page(
-    chromium: Browser,
+    profile: BrowserContext,
     live_server: LiveServer,
     staff: User,
     sockets: Sockets,
@@ -174,18 +185,22 @@ def page(
         "sessionid": client_for(staff).cookies["sessionid"].value,
         "django_language": "en",
     }
-    context = chromium.new_context(base_url=live_server.url)
-    context.add_cookies(
+    profile.clear_cookies()
+    profile.add_cookies(
         [{"name": name, "value": value, "url": live_server.url} for name, value in cookies.items()]
     )
-    context.route_web_socket(re.compile("/ws/live/"), sockets)
-    page = context.new_page()
+    page = profile.new_page()
+    page.route_web_socket(re.compile("/ws/live/"), sockets)
     page.set_default_timeout(10_000)
     complaints: list[str] = []
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     yield page
-    context.close()
+    # The next test would find what this one has stored.
+    stored = {"origin": live_server.url, "storageTypes": "local_storage"}
+    profile.new_cdp_session(page).send("Storage.clearDataForOrigin", stored)
+    for opened in profile.pages:
+        opened.close()
     answers = re.compile(
         "Failed to load resource|^htmx:|Response Status Error|WebSocket connection"
     )

@@ -88,19 +88,22 @@ def test_failed_events_are_counted_for_users_who_may_view_them(
     event("b", state="done", skipped="event:something.new")
     event("c", state="done", skipped="event:something.new, group")
     event("d", state="done", skipped="group")
+    event("g", state="done", skipped="status:payment:failed")
     event("e", state="done")
     event("f", state="done", skipped="unknown_channel")
 
     section = parse(staff_client.get("/").content).one("section", aria_labelledby="journal")
     assert "1 event could not be processed and is marked as failed." in section.text
-    assert "2 events of types that this version does not support were stored." in section.text
+    assert "3 events of types that this version does not support were stored." in section.text
+    kinds = [kind.attributes["data-skipped"] for kind in section.all("code", data_skipped=None)]
+    assert kinds == ["event:something.new", "status:payment:failed"]
     assert "1 event for a number or session without a channel was stored." in section.text
     aside, unknown, unowned = (link.attributes["href"] for link in section.all("a"))
     assert b"1 inbound event" in staff_client.get(unowned).content
     assert b"1 inbound event" in staff_client.get(aside).content
     page = staff_client.get(unknown).content.decode()
-    assert "4 inbound events" in page
-    for choice in ("Any kind (4)", "event:something.new (1)", "group (1)"):
+    assert "5 inbound events" in page
+    for choice in ("Any kind (5)", "event:something.new (1)", "group (1)"):
         assert choice in page
     assert b"1 inbound event" in staff_client.get(f"{aside.split('?')[0]}?skipped=group").content
     assert b"Received events" not in reader.get("/").content

@@ -55,6 +55,7 @@ def test_the_sprite_contains_every_icon(icon: str) -> None:
     [
         ("queued", None, "clock", "Waiting to be sent"),
         ("sending", "official", "clock", "Sending"),
+        ("held", "official", "held", "Held by Meta"),
         ("sent", "official", "sent", "Sent"),
         ("delivered", "official", "delivered", "Delivered"),
         ("read", "official", "read", "Read"),

@@ -78,8 +78,9 @@ def api(product: Product) -> Api:
     return Api(product, {"Authorization": f"Token {product.token()}"})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """A browser. Its event loop must not be open while other modules run theirs."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine (apt-get install chromium-headless-shell)")
     with sync_playwright() as playwright:

@@ -24,6 +24,8 @@ LONG = 30_000
 def product() -> Iterator[Product]:
     """A separate product, because the tests change its fallback."""
     with running(prepared_data()) as product:
+        quick = {"create_wait_seconds": 0.5, "connect_wait_seconds": 0.5, "qr_seconds": 4.0}
+        product.set(product.evolution, **quick)
         yield product
 
 

@@ -42,7 +42,8 @@ def product() -> Iterator[Product]:
 @pytest.fixture(scope="module")
 def api(product: Product) -> Api:
     api = Api(product, {"Authorization": f"Token {product.token()}"})
-    change = {"confirm_seconds": 2, "fallback_per_minute": 600}
+    # After a crash, a send whose worker was killed may go on for as long as a request may take.
+    change = {"confirm_seconds": 2, "fallback_per_minute": 600, "request_timeout_seconds": 4}
     response = requests.patch(
         f"{product.url}/api/channels/{api.channel}/", json=change, headers=api.headers, timeout=20
     )

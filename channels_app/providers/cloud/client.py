@@ -337,7 +337,10 @@ def _accepted(body: Mapping[str, Any]) -> Accepted | None:
         return None
     contact = _first(body.get("contacts"))
     # To a user id, Meta answers with that id and no number (§10.1.4).
-    return Accepted(message_id, safe_id(contact.get("wa_id")) or safe_id(contact.get("user_id")))
+    recipient = safe_id(contact.get("wa_id")) or safe_id(contact.get("user_id"))
+    # Of templates whose quality Meta watches, it holds all but a few at first (§10.3).
+    held = message.get("message_status") in ("held_for_quality_assessment", "paused")
+    return Accepted(message_id, recipient, held=held)
 
 
 def _refusal(
@@ -366,7 +369,7 @@ def _graph_error(
     message = http_client.safe_text(error.get("message"), secrets=secrets)
     data = error.get("error_data")
     details = data.get("details") if isinstance(data, Mapping) else None
-    title = error_codes.source_text(rule.title)
+    title = error_codes.source_text(error_codes.title_for(code, message))
     if not rule.known:
         title = re.sub(r"^\(#\d+\)\s*", "", message) or title
     return (Transient if rule.transient else Rejected)(
@@ -382,7 +385,7 @@ def _code(value: object) -> str | None:
         return None
     if isinstance(value, int):
         return str(value)[:20]
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}", value):
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,12}", value):
         return value
     return None
 

@@ -17,7 +17,14 @@ from channels_app.providers.base import (
 )
 from channels_app.providers.cloud import events
 from channels_app.providers.cloud.client import OBJECT_TYPES, CloudProvider
-from channels_app.providers.events import AddressEvent, MessageEvent, ReceiptEvent
+from channels_app.providers.events import (
+    AddressEvent,
+    EditEvent,
+    MessageEvent,
+    ReactionEvent,
+    ReceiptEvent,
+    RevokeEvent,
+)
 
 if TYPE_CHECKING:
     from channels_app.models import Channel, Connection
@@ -45,8 +52,10 @@ CLOUD = Engine(
     create=_create,
     capabilities=Capabilities(
         types=OBJECT_TYPES | {"text"},
-        # Meta reports neither edits nor deletions (§3); an echo is a MessageEvent.
-        reports=frozenset({AddressEvent, MessageEvent, ReceiptEvent}),
+        # An echo is a MessageEvent.
+        reports=frozenset(
+            {AddressEvent, EditEvent, MessageEvent, ReactionEvent, ReceiptEvent, RevokeEvent}
+        ),
     ),
     events=EventSource(
         name="cloud",

@@ -13,15 +13,24 @@ from typing import Any, TypeVar
 
 from channels_app.providers import error_codes
 from channels_app.providers.addresses import MAX_LENGTH, Address, Kind, named
+from channels_app.providers.cloud import account, contents
 from channels_app.providers.events import (
+    US,
     AddressEvent,
+    CallEvent,
+    CallStatus,
+    EditEvent,
     Event,
     Failure,
     MessageEvent,
+    PreferenceEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
+    RevokeEvent,
     UnsupportedEvent,
 )
+from channels_app.providers.times import from_seconds
 
 Owner = TypeVar("Owner", bound=Hashable)
 
@@ -48,7 +57,8 @@ def read(payload: Any) -> Iterator[Event]:
         for change in _dicts(entry, "changes"):
             value = change.get("value")
             if isinstance(value, Mapping):
-                yield from _read_change(str(change.get("field", "")), value)
+                account_id = str(entry.get("id") or "")
+                yield from _read_change(str(change.get("field", "")), value, account_id)
 
 
 def split_by_owner(
@@ -92,24 +102,44 @@ def _changes(payload: Mapping[str, Any]) -> Iterator[tuple[Any, Any, str]]:
             yield entry, change, _channel_key(value)
 
 
-def _read_change(field: str, value: Mapping[str, Any]) -> Iterator[Event]:
+def _read_change(field: str, value: Mapping[str, Any], account_id: str) -> Iterator[Event]:
     key = _channel_key(value)
     people = [_person(contact) for contact in _dicts(value, "contacts")]
-    found: list[Event] = []
-    if field == "messages":
-        found += [_status(key, status) for status in _dicts(value, "statuses")]
-        for message in _dicts(value, "messages"):
-            found.append(_message(key, message, _sender(message, people, "from")))
-    elif field == "smb_message_echoes":
-        for message in _dicts(value, "message_echoes"):
-            recipient = _sender(message, people, "to")
-            found.append(_message(key, message, recipient, outgoing=True))
-    elif field == "user_id_update":
-        found += [_id_update(key, update) for update in _dicts(value, field)]
-    else:
-        found.append(UnsupportedEvent(key, f"field:{field}"))
+    found = list(_parts(key, field, value, account_id, people))
     yield from _pairs(key, people, found)
     yield from found
+
+
+def _parts(
+    key: str, field: str, value: Mapping[str, Any], account_id: str, people: Sequence[_Person]
+) -> Iterator[Event]:
+    """Yield everything in a change but the addresses in `contacts`."""
+    if field in ("messages", "smb_message_echoes"):
+        for status in _dicts(value, "statuses"):
+            yield _status(key, status)
+        for message in _dicts(value, "messages"):
+            yield _message(key, message, _sender(message, people, "from"))
+        # Some resellers put several lists into one value.
+        for message in _dicts(value, "message_echoes"):
+            yield _message(key, message, _sender(message, people, "to"), outgoing=True)
+        for call in _dicts(value, "calls"):
+            yield _call(key, call)
+        for error in _dicts(value, "errors"):
+            yield account.read_error(key, error)
+    elif field == "user_id_update":
+        for update in _dicts(value, field):
+            yield _id_update(key, update)
+    elif field == "user_preferences":
+        for preference in _dicts(value, "user_preferences"):
+            yield _preference(key, preference)
+    elif field == "calls":
+        for call in _dicts(value, "calls"):
+            yield _call(key, call)
+        for status in _dicts(value, "statuses"):
+            # The progress of a call that the business made.
+            yield UnsupportedEvent(key, f"call:{status.get('status')}"[:100])
+    else:
+        yield account.read(field, value, account_id) or UnsupportedEvent(key, f"field:{field}")
 
 
 # -- Who it is -----------------------------------------------------------------------------------
@@ -272,6 +302,9 @@ def _first(*values: str) -> str:
 
 
 def _status(key: str, status: Mapping[str, Any]) -> Event:
+    # Payments and calls have statuses, too, which say nothing about the delivery of a message.
+    if (type_ := status.get("type")) not in (None, "", "message"):
+        return UnsupportedEvent(key, f"status:{type_}:{status.get('status')}"[:100])
     receipt = _RECEIPTS.get(str(status.get("status")))
     wamid = _id(status.get("id"))
     if receipt is None or wamid is None:
@@ -288,7 +321,16 @@ def _status(key: str, status: Mapping[str, Any]) -> Event:
         # One address alone says nothing: a status is matched by its ids.
         phone_number=f"+{number}" if number and user_id else "",
         user_id=user_id if number and user_id else "",
+        pricing=_pricing(_dict(status, "pricing")),
     )
+
+
+def _pricing(pricing: Mapping[str, Any]) -> str:
+    """Return what Meta charges for (§10.5), e.g. "marketing:regular"; "" if it does not say."""
+    category, type_ = (pricing.get(name) for name in ("category", "type"))
+    if not isinstance(category, str) or not category:
+        return ""
+    return f"{category}:{type_ if isinstance(type_, str) else ''}"[:64]
 
 
 def _most_severe(failures: Sequence[Failure]) -> Failure | None:
@@ -307,6 +349,41 @@ def _failure(error: Mapping[str, Any]) -> Failure:
     )
 
 
+def _preference(key: str, preference: Mapping[str, Any]) -> Event:
+    number = _number(preference.get("wa_id"))
+    user_id = _id(preference.get("user_id"), longest=128) or ""
+    category, value = preference.get("category"), preference.get("value")
+    is_known = category == "marketing_messages" and value in ("stop", "resume")
+    if not is_known or not (number or user_id):
+        return UnsupportedEvent(key, f"preference:{category}:{value}"[:100])
+    return PreferenceEvent(
+        channel_key=key,
+        phone_number=f"+{number}" if number else "",
+        stopped=value == "stop",
+        at=from_seconds(preference.get("timestamp")),
+        user_id=user_id,
+    )
+
+
+def _call(key: str, call: Mapping[str, Any]) -> Event:
+    """Return a customer's call. Those of the business are not shown (§6.1)."""
+    call_id, event = _id(call.get("id")), str(call.get("event"))
+    number, user_id = _number(call.get("from")), _id(call.get("from_user_id"), longest=128) or ""
+    ended = CallStatus.ENDED if call.get("status") == "COMPLETED" else CallStatus.MISSED
+    status = {"connect": CallStatus.RINGING, "terminate": ended}.get(event)
+    ours = call.get("direction") == "BUSINESS_INITIATED"
+    if call_id is None or status is None or ours or not (number or user_id):
+        return UnsupportedEvent(key, f"call:{event}"[:100])
+    return CallEvent(
+        channel_key=key,
+        call_id=call_id,
+        phone_number=f"+{number}" if number else "",
+        status=status,
+        at=from_seconds(call.get("timestamp")),
+        user_id=user_id,
+    )
+
+
 def _message(
     key: str,
     message: Mapping[str, Any],
@@ -315,13 +392,18 @@ def _message(
     outgoing: bool = False,
 ) -> Event:
     wamid = _id(message.get("id"))
-    at = _time(message.get("timestamp"))
-    type_ = str(message.get("type") or "unknown")[:20]
-    if wamid is None or at is None or not (person.number or person.user_id):
-        return UnsupportedEvent(key, f"message:{type_}")
-    content = message.get(type_)
-    if type_ == "contacts":
-        content = {"contacts": _dicts(message, type_)}
+    type_ = contents.type_of(message)
+    at = from_seconds(message.get("timestamp"))
+    if _id(message.get("group_id")):
+        return UnsupportedEvent(key, "group")
+    if type_ in contents.CHANGES:
+        by = US if outgoing else person.phone_number or person.user_id
+        change = _change(key, type_, _dict(message, type_), by=by, name=person.name, at=at)
+        if change:
+            return change
+    if wamid is None or not (person.number or person.user_id):
+        return UnsupportedEvent(key, f"message:{type_[:60]}")
+    found = contents.read(message)
     return MessageEvent(
         channel_key=key,
         provider_message_id=wamid,
@@ -331,30 +413,53 @@ def _message(
         name=person.name,
         username=person.username,
         at=at,
-        type=type_,
-        text=_text(type_, content),
-        content=content if isinstance(content, Mapping) and type_ != "text" else {},
+        type=found.type,
+        text=found.text,
+        content=found.content,
         reply_to=str(_dict(message, "context").get("id") or ""),
         outgoing=outgoing,
+        context=_context(message),
     )
 
 
-def _text(type_: str, content: Any) -> str:
-    if not isinstance(content, Mapping):
-        return ""
-    if type_ == "text":
-        return str(content.get("body") or "")
-    if type_ == "interactive":
-        chosen = _dict(content, str(content.get("type") or ""))
-        return str(chosen.get("title") or "")
-    if type_ == "contacts":
-        names = (_dict(card, "name").get("formatted_name") for card in _dicts(content, type_))
-        return ", ".join(name for name in names if isinstance(name, str))
+def _change(
+    key: str,
+    type_: str,
+    content: Mapping[str, Any],
+    *,
+    by: str,
+    name: str,
+    at: dt.datetime | None,
+) -> Event | None:
+    """Parse what a person did to another message; None if it does not name that message."""
     if type_ == "reaction":
-        return str(content.get("emoji") or "")
-    if type_ == "system":
-        return str(content.get("body") or "")
-    return str(content.get("caption") or content.get("text") or "")
+        target = _id(content.get("message_id"))
+        # A reaction that is taken back has no emoji.
+        emoji = str(content.get("emoji") or "")[:32]
+        return ReactionEvent(key, target, by, emoji, at, name) if target and by else None
+    target = _id(content.get("original_message_id"))
+    if target is None:
+        return None
+    if type_ == "revoke":
+        return RevokeEvent(key, target, at)
+    return EditEvent(key, target, contents.read(_dict(content, "message")).text, at)
+
+
+def _context(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands beside the object of a message."""
+    context = _dict(message, "context")
+    found: dict[str, Any] = {}
+    if id_ := _id(context.get("id")):
+        found["quoted"] = {"id": id_}
+    if context.get("frequently_forwarded") is True:
+        found["forwarded"] = "often"
+    elif context.get("forwarded") is True:
+        found["forwarded"] = "once"
+    beside = {"product": context.get("referred_product"), "referral": message.get("referral")}
+    found |= {name: beside[name] for name in beside if isinstance(beside[name], Mapping)}
+    if failure := _most_severe([_failure(error) for error in _dicts(message, "errors")]):
+        found["error"] = {"code": failure.code, "title": failure.title, "detail": failure.detail}
+    return found
 
 
 def web_message_id(wamid: str) -> str | None:
@@ -400,12 +505,3 @@ def _number(value: Any) -> str:
     """Return the digits of a phone number, or "" for anything else."""
     digits = str(value).removeprefix("+")
     return digits if _DIGITS.fullmatch(digits) else ""
-
-
-def _time(seconds: Any) -> dt.datetime | None:
-    try:
-        time = dt.datetime.fromtimestamp(int(seconds), tz=dt.UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
-    # A year that cannot be converted to local time would break every page that shows it.
-    return time if 1970 <= time.year < 9999 else None

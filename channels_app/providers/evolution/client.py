@@ -32,7 +32,11 @@ from channels_app.providers.error_codes import failure
 from channels_app.providers.events import MessageEvent, Receipt, ReceiptEvent
 from channels_app.providers.evolution import events
 from channels_app.providers.evolution.errors import error_message
-from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
+from channels_app.providers.evolution.receive_mode import (
+    DOWNLOAD_SECONDS,
+    EvolutionFailed,
+    EvolutionInstance,
+)
 from core import http_client, phone_numbers, sizes
 from core.text import safe_id
 
@@ -139,6 +143,7 @@ class EvolutionProvider:
                 isinstance(event, MessageEvent)
                 and event.outgoing
                 and (event.phone_number in numbers or event.user_id == to)
+                and event.at is not None
                 and event.at >= since
                 and self._was_accepted(record)
             ):
@@ -171,6 +176,9 @@ class EvolutionProvider:
 
     def download(self, reference: Mapping[str, Any], *, most_bytes: int) -> bytes:
         """Return the file of a message (§3). Raises Rejected (too large) or Transient."""
+        reference = dict(reference)
+        if (url := reference.pop("mediaUrl", "")) and (found := _stored_at(url, most_bytes)):
+            return found
         try:
             return self._stored.media(reference, most_bytes=most_bytes)
         except EvolutionFailed as error:
@@ -188,6 +196,15 @@ class EvolutionProvider:
             headers={"apikey": self._key},
             **options,
         )
+
+
+def _stored_at(url: str, most_bytes: int) -> bytes:
+    """Return the file that Evolution has stored itself; b"" if it is not there (any more)."""
+    try:
+        answer = http_client.request("GET", url, timeout=DOWNLOAD_SECONDS, max_bytes=most_bytes)
+    except http_client.RequestFailed:
+        return b""
+    return b"" if answer.truncated or answer.status != 200 else answer.body
 
 
 def request_body(message: OutboundMessage) -> dict[str, Any]:
@@ -323,8 +340,8 @@ def file_request(
 
 
 def _number(message: OutboundMessage) -> str:
-    # A string: the schema rejects an integer. A LID is taken as it is.
-    if addresses.is_lid(message.to):
+    # A string: the schema rejects an integer. A LID and a group's address are taken as they are.
+    if addresses.is_lid(message.to) or message.to.endswith("@g.us"):
         return message.to
     if addresses.is_user_id(message.to):
         raise failure(Rejected, "no_address")

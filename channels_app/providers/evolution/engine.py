@@ -22,10 +22,13 @@ from channels_app.providers.events import (
     ConnectionEvent,
     ContactEvent,
     EditEvent,
+    GroupEvent,
     MessageEvent,
     QrEvent,
+    ReactionEvent,
     ReceiptEvent,
     RevokeEvent,
+    VoteEvent,
 )
 from channels_app.providers.evolution import events
 from channels_app.providers.evolution.client import FILE_TYPES, EvolutionProvider, reserve_id
@@ -55,6 +58,8 @@ def _file_reference(content: Mapping[str, Any]) -> dict[str, Any] | None:
     if not isinstance(key, Mapping):
         return None
     message: dict[str, Any] = {"key": dict(key)}
+    if isinstance(url := content.get("media_url"), str):
+        message["mediaUrl"] = url
     media_id, kind = content.get("id"), content.get("message_type")
     if media_id and isinstance(kind, str):
         # Meta's id: WHATSAPP-BUSINESS fetches by it and needs the other fields repeated (§3);
@@ -78,10 +83,13 @@ EVOLUTION = Engine(
                 ConnectionEvent,
                 ContactEvent,
                 EditEvent,
+                GroupEvent,
                 MessageEvent,
                 QrEvent,
+                ReactionEvent,
                 ReceiptEvent,
                 RevokeEvent,
+                VoteEvent,
             }
         ),
         links_phone=True,
@@ -98,6 +106,7 @@ EVOLUTION = Engine(
         redact=redaction.from_evolution,
         defect=_defect,
         file_path=("data", "message", "base64"),
+        gather_file=events.gather_file,
         list_field="data",
         # Its webhook and sockets belong to `instances`.
         file_reference=_file_reference,

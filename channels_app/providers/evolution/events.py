@@ -11,11 +11,13 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from channels_app.providers.addresses import Address, Kind, named, unique
+from channels_app.providers.contents import quote
 from channels_app.providers.events import (
+    US,
     AddressEvent,
     CallEvent,
     CallStatus,
@@ -24,15 +26,20 @@ from channels_app.providers.events import (
     EditEvent,
     Event,
     Failure,
+    GroupEvent,
     MessageEvent,
     QrEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
     RevokeEvent,
     UnsupportedEvent,
+    VoteEvent,
 )
+from channels_app.providers.evolution import contents
 from channels_app.providers.link_codes import read_code
 from channels_app.providers.redaction import UNFINISHED, digest_of
+from channels_app.providers.times import from_seconds, whole_seconds
 
 # Baileys' statuses, then those of the WHATSAPP-BUSINESS channel. DELETED is omitted on purpose:
 # 2.3.6 sends it for any update without a status, such as an edit; a deletion is messages.delete.
@@ -46,6 +53,8 @@ _RECEIPTS = {
     "DELIVERED": Receipt.DELIVERED,
     "FAILED": Receipt.FAILED,
 }
+# Baileys' numbers of its statuses.
+_STATUS_NUMBERS = ("ERROR", "PENDING", "SERVER_ACK", "DELIVERY_ACK", "READ", "PLAYED")
 # Baileys' call statuses (§3). "terminate" says that the call ended, not how.
 _CALLS = {
     "offer": CallStatus.RINGING,
@@ -57,64 +66,9 @@ _CALLS = {
 }
 _STATES = ("open", "connecting", "close", "refused")
 
-# WhatsApp's name of the object with the content, and the Cloud API's name of the type.
-_TYPES = {
-    "extendedTextMessage": "text",
-    "imageMessage": "image",
-    "videoMessage": "video",
-    "ptvMessage": "video",
-    "audioMessage": "audio",
-    "documentMessage": "document",
-    "stickerMessage": "sticker",
-    "locationMessage": "location",
-    "liveLocationMessage": "location",
-    "contactMessage": "contacts",
-    "contactsArrayMessage": "contacts",
-    "contact": "contacts",
-    "reactionMessage": "reaction",
-    "buttonsResponseMessage": "interactive",
-    "templateButtonReplyMessage": "interactive",
-    "listResponseMessage": "interactive",
-    "interactiveResponseMessage": "interactive",
-    "buttonMessage": "interactive",
-    "buttonsMessage": "interactive",
-    "listMessage": "interactive",
-    "interactiveMessage": "interactive",
-    "templateMessage": "interactive",
-    "pollCreationMessage": "poll",
-    "pollCreationMessageV2": "poll",
-    "pollCreationMessageV3": "poll",
-    "pollUpdateMessage": "poll",
-}
-_MEDIA = ("image", "video", "audio", "document", "sticker")
-# Envelopes around the actual message; Evolution unwraps only documentWithCaptionMessage (§3).
-_WRAPPERS = (
-    "viewOnceMessage",
-    "viewOnceMessageV2",
-    "viewOnceMessageV2Extension",
-    "ephemeralMessage",
-    "documentWithCaptionMessage",
-    "deviceSentMessage",
-    "editedMessage",
-    "associatedChildMessage",
-    "groupMentionedMessage",
-    "lottieStickerMessage",
-)
-# Keys beside the content that are not content themselves.
-_METADATA = ("messageContextInfo", "contextInfo", "base64", "mediaUrl", "speechToText")
-# Technical messages that no person wrote.
-_TECHNICAL = (
-    "albumMessage",
-    "encReactionMessage",
-    "keepInChatMessage",
-    "pinInChatMessage",
-    "placeholderMessage",
-    "protocolMessage",
-    "secretEncryptedMessage",
-    "senderKeyDistributionMessage",
-)
+GROUP = "group"
 _NOT_PERSONS = {
-    "g.us": "group",
+    "g.us": GROUP,
     "newsletter": "newsletter",
     "broadcast": "broadcast",
     "bot": "bot",
@@ -158,6 +112,38 @@ def dedupe_key(payload: Any) -> str:
     return f"{label}:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
+def gather_file(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return an event with its file's base64 at `data.message.base64`, where 2.3.7 puts it.
+
+    Other versions and forks put it beside the message, into the object of its type, or into the
+    header of a text with buttons. The given payload is not changed.
+    """
+    data = payload.get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("message"), dict):
+        return payload
+    message = data["message"]
+    if message.get("base64"):
+        return payload
+    rest, encoded = _taken(data, 6)
+    if not encoded:
+        return payload
+    return {**payload, "data": {**rest, "message": {**rest["message"], "base64": encoded}}}
+
+
+def _taken(parent: dict[str, Any], depth: int) -> tuple[dict[str, Any], str]:
+    """Return an object without the first `base64` in it, and that text."""
+    own = parent.get("base64")
+    if isinstance(own, str) and own:
+        return {name: parent[name] for name in parent if name != "base64"}, own
+    for name, value in parent.items() if depth else ():
+        # A quoted message has a file of its own.
+        if isinstance(value, dict) and name != "contextInfo":
+            rest, encoded = _taken(value, depth - 1)
+            if encoded:
+                return {**parent, name: rest}, encoded
+    return parent, ""
+
+
 def as_event(instance: str, record: Any) -> dict[str, Any]:
     """Convert a record of /chat/findMessages to the corresponding messages.upsert.
 
@@ -190,7 +176,7 @@ def record_from_beginning(answer: bytes) -> dict[str, Any]:
     if not _text(_dict(record, "key"), "id"):
         return {}
     type_ = _text(record, "messageType")
-    return {**record, "message": {type_: {}}} if _TYPES.get(type_) in _MEDIA else record
+    return {**record, "message": {type_: {}}} if type_ in contents.MEDIA else record
 
 
 _FIRST_RECORD = re.compile(r'"records"\s*:\s*\[\s*\{')
@@ -223,7 +209,7 @@ def statuses_of(record: Any, instance: str) -> list[dict[str, Any]]:
 
 def _edit_of(record: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
     # Evolution overwrites the time of the message with that of the edit.
-    at = _seconds(record.get("messageTimestamp"))
+    at = whole_seconds(record.get("messageTimestamp"))
     return {
         "key": dict(key),
         "type": "MESSAGE_EDIT",
@@ -242,7 +228,9 @@ def _identifying_parts(name: Any, data: Any) -> list[Any] | None:
         # A record still has the @lid, which Evolution replaces before it emits the event.
         address = party.phone_number or party.user_id or _text(key, "remoteJid")
         id_ = _text(key, "id")
-        return [id_, address, key.get("fromMe") is True] if id_ else None
+        # What arrives without its content may arrive again with it.
+        empty = ["empty"] if contents.is_empty(data) else []
+        return [id_, address, key.get("fromMe") is True, *empty] if id_ else None
     if name == "messages.update":
         id_, status = _text(data, "keyId"), _text(data, "status")
         if not id_ or not status:
@@ -267,7 +255,8 @@ def _without_file(data: Any) -> Any:
 class _Party:
     """The other party of a chat; `other` says what it is if not a person.
 
-    `also` are further addresses of the person: several keys of a message may name one.
+    The `user_id` of a group is its address. `also` are further addresses of a person: several keys
+    of a message may name one.
     """
 
     phone_number: str = ""
@@ -275,12 +264,14 @@ class _Party:
     other: str = ""
     also: tuple[Address, ...] = ()
 
+    @property
+    def ignored(self) -> str:
+        """What the party is if its messages are not read: a newsletter, a broadcast and so on."""
+        return "" if self.other == GROUP else self.other
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    type: str
-    text: str = ""
-    content: dict[str, Any] = field(default_factory=dict)
+    @property
+    def address(self) -> str:
+        return self.phone_number or self.user_id
 
 
 def _upsert(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
@@ -307,175 +298,92 @@ def _sent(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
 
 def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
     key = _dict(data, "key")
-    id_, party, at = _text(key, "id"), _party(key), _time(data.get("messageTimestamp"))
-    if party.other:
-        return UnsupportedEvent(channel, party.other)
-    message = _unwrap(_dict(data, "message"))
+    id_, party = _text(key, "id"), _party(key)
+    if party.ignored:
+        return UnsupportedEvent(channel, party.ignored)
+    outer = _dict(data, "message")
+    message = contents.unwrap(outer)
     if "protocolMessage" in message:
         return _protocol(channel, _dict(message, "protocolMessage"))
-    name = _name_of(message, _text(data, "messageType"))
-    parsed = _content(message, name, key)
-    # `date_time` cannot replace a missing time: it is local time with a wrong Z suffix (§1).
-    if not id_ or at is None or parsed is None or not (party.phone_number or party.user_id):
+    name = contents.name_of(message, _text(data, "messageType"))
+    if not id_ or not (party.phone_number or party.user_id):
         return UnsupportedEvent(channel, f"message:{name[:60]}")
+    if name in ("reactionMessage", "pollUpdateMessage"):
+        return _response(channel, data, name, _dict(message, name), outgoing=outgoing)
+    found = contents.read(message, name, key) if name else contents.without_content(data)
+    if found is None:
+        return UnsupportedEvent(channel, f"message:{name[:60] or _stub(data)}")
+    content = dict(found.content)
+    if url := _text(outer, "mediaUrl"):
+        # Where Evolution has stored the file, if it has a storage of its own (S3).
+        content["media_url"] = url[:2000]
+    if contents.is_view_once(outer) and found.type in contents.MEDIA.values():
+        content["view_once"] = True
     return MessageEvent(
         channel_key=channel,
         provider_message_id=id_,
         phone_number=party.phone_number,
         user_id=party.user_id,
         # For our own messages, pushName is our own name.
-        name="" if outgoing else _person_name(data.get("pushName"), party),
+        name="" if outgoing or party.other else _person_name(data.get("pushName"), party),
         also=party.also,
-        at=at,
-        type=parsed.type,
-        text=parsed.text,
-        content=parsed.content,
+        # `date_time` cannot replace a missing time: it is local time with a wrong Z suffix (§1).
+        at=from_seconds(data.get("messageTimestamp")),
+        type=found.type,
+        text=found.text,
+        content=content,
         reply_to=_quoted(data, message, _dict(message, name)),
         outgoing=outgoing,
         # The receiver has already stored the file (`embedded_files`); it is outside any envelope.
-        stored=_text(_dict(_dict(data, "message"), "base64"), "stored"),
+        stored=_text(_dict(outer, "base64"), "stored"),
+        context=_context(data, message, _dict(message, name)) | _author(data, party, outgoing),
     )
 
 
-def _unwrap(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    for _ in range(len(_WRAPPERS)):
-        inner = next((_dict(message, name) for name in _WRAPPERS if name in message), {})
-        if not isinstance(inner.get("message"), Mapping):
-            break
-        message = inner["message"]
-    return message
+def _author(data: Mapping[str, Any], party: _Party, outgoing: bool) -> dict[str, Any]:
+    """Return who wrote a message of a group; {} in a conversation with one person."""
+    if party.other != GROUP or outgoing:
+        return {}
+    person = _participant(_dict(data, "key"))
+    name = _person_name(data.get("pushName"), person)
+    return {"author": {"id": person.address, "name": name}} if person.address or name else {}
 
 
-def _name_of(message: Mapping[str, Any], declared: str) -> str:
-    """Return WhatsApp's name of the content type.
-
-    The object itself takes precedence over `messageType`: WHATSAPP-BUSINESS declares a reaction
-    that it sends, and the title of a selected button, as "conversation".
-    """
-    for name in message:
-        if name in _TYPES and message[name]:
-            return name
-    if message and declared in _TYPES:
-        return declared
-    if isinstance(message.get("conversation"), str):
-        return "conversation"
-    return next((name for name in message if name not in _METADATA), "")
+def _participant(key: Mapping[str, Any]) -> _Party:
+    """Return who acted in a group, by number if the event names it."""
+    names = ("participant", "participantAlt", "participantPn", "senderPn")
+    found = [_address(_text(key, name)) for name in names]
+    with_number = (one for one in found if one.phone_number)
+    return next(with_number, next((one for one in found if one.user_id), _Party()))
 
 
-def _content(message: Mapping[str, Any], name: str, key: Mapping[str, Any]) -> _Content | None:
-    """Return the neutral content; None for a technical message."""
-    if not name or name in _TECHNICAL:
-        return None
-    body, conversation = _dict(message, name), _text(message, "conversation")
-    type_ = "text" if name == "conversation" else _TYPES.get(name, "unknown")
-    if type_ == "text":
-        return _Content("text", conversation or _text(body, "text"))
-    if name == "pollUpdateMessage":
-        return _vote(body)
-    if type_ in _MEDIA:
-        text, content = _text(body, "caption"), _media(body, key)
-    elif type_ == "location":
-        text, content = _location(body)
-    elif type_ == "contacts":
-        text, content = _contacts(message.get(name))
-    elif type_ == "reaction":
-        text = _text(body, "text")
-        content = {"message_id": _text(_dict(body, "key"), "id"), "emoji": text}
-    elif type_ == "poll":
-        text = _text(body, "name")
-        options = [_text(option, "optionName") for option in _dicts(body, "options")]
-        content = {"name": text, "options": options}
-    elif type_ == "interactive":
-        text, content = _interactive(body or message, name)
-    else:
-        text = _first(body, "caption", "text", "title", "name")
-        content = {}
-    return _Content(type_, conversation or text, {**content, "message_type": name})
+def _stub(data: Mapping[str, Any]) -> str:
+    """Return the name of a notice of WhatsApp's own that is no message."""
+    return f"stub:{data.get('messageStubType')}"[:60]
 
 
-def _media(body: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data needed to fetch the file later, and to show it until then."""
-    seconds = body.get("seconds")
-    found = {
-        "mime_type": _first(body, "mimetype", "mime_type"),
-        "filename": _first(body, "fileName", "filename"),
-        "caption": _text(body, "caption"),
-        "seconds": seconds if type(seconds) is int else None,
-        "voice": body.get("ptt") is True or body.get("voice") is True,
-        # Only WHATSAPP-BUSINESS has Meta's ID; Evolution cannot fetch the file without it (§3).
-        "id": _text(body, "id"),
-    }
-    names = ("id", "remoteJid", "fromMe", "participant")
-    ids = {name: key[name] for name in names if isinstance(key.get(name), (str, bool))}
-    return {name: found[name] for name in found if found[name]} | {"evolution": {"key": ids}}
-
-
-def _location(body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    name, address = _text(body, "name"), _text(body, "address")
-    found = {
-        "latitude": _number(body.get("degreesLatitude")),
-        "longitude": _number(body.get("degreesLongitude")),
-        "name": name or None,
-        "address": address or None,
-    }
-    content = {name: found[name] for name in found if found[name] is not None}
-    return _text(body, "caption") or "\n".join(filter(None, [name, address])), content
-
-
-def _contacts(body: Any) -> tuple[str, dict[str, Any]]:
-    """Parse one or more cards. The vCard itself is omitted: it may contain a picture."""
-    cards = _dicts(body, "contacts") or ([body] if isinstance(body, Mapping) else [])
-    if isinstance(body, list):
-        cards = [card for card in body if isinstance(card, Mapping)]
-    contacts = [
-        {
-            "name": {"formatted_name": _text(card, "displayName")},
-            "phones": [
-                {"phone": phone.strip(), "wa_id": wa_id}
-                for wa_id, phone in re.findall(
-                    r"waid=([0-9]{5,15}):([^\r\n]{1,40})", _text(card, "vcard")
-                )
-            ],
-        }
-        for card in cards
-    ]
-    names = filter(None, (_text(card, "displayName") for card in cards))
-    return ", ".join(names), {"contacts": contacts}
-
-
-def _interactive(body: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:
-    """Parse a selected option, or the options offered."""
-    if name in ("buttonsResponseMessage", "templateButtonReplyMessage"):
-        title = _text(body, "selectedDisplayText")
-        id_ = _first(body, "selectedButtonId", "selectedId")
-        return title, {"type": "button_reply", "button_reply": {"id": id_, "title": title}}
-    if name == "listResponseMessage":
-        title = _text(body, "title")
-        id_ = _text(_dict(body, "singleSelectReply"), "selectedRowId")
-        row = {"id": id_, "title": title, "description": _text(body, "description")}
-        reply = {part: row[part] for part in row if row[part]}
-        return title, {"type": "list_reply", "list_reply": reply}
-    if name == "interactiveResponseMessage":
-        flow = _dict(body, "nativeFlowResponseMessage")
-        reply = {"name": _text(flow, "name"), "response_json": _text(flow, "paramsJson")}
-        return _text(_dict(body, "body"), "text"), {"type": "nfm_reply", "nfm_reply": reply}
-    if name == "templateMessage":
-        filled = _dict(body, "hydratedTemplate") or _dict(body, "hydratedFourRowTemplate")
-        text = _first(filled, "hydratedContentText", "hydratedTitleText")
-        body = body if text else _dict(body, "interactiveMessageTemplate")
-        return text or _text(_dict(body, "body"), "text"), {}
-    lines = [_text(body, "title"), _first(body, "contentText", "description")]
-    return _text(_dict(body, "body"), "text").strip() or "\n".join(filter(None, lines)), {}
-
-
-def _vote(body: Mapping[str, Any]) -> _Content | None:
-    """Parse a vote in a poll; None if Evolution could not decrypt it."""
+def _response(
+    channel: str, data: Mapping[str, Any], name: str, body: Mapping[str, Any], *, outgoing: bool
+) -> Event:
+    """Parse a reaction to a message, or a vote in a poll."""
+    party = _party(_dict(data, "key"))
+    if party.other == GROUP:
+        party = _participant(_dict(data, "key"))
+    by = US if outgoing else party.address
+    if not by:
+        return UnsupportedEvent(channel, f"message:{name}")
+    person = "" if outgoing else _person_name(data.get("pushName"), party)
+    at = from_seconds(data.get("messageTimestamp"))
+    target = _text(
+        _dict(body, "key" if name == "reactionMessage" else "pollCreationMessageKey"), "id"
+    )
+    if name == "reactionMessage" and target:
+        return ReactionEvent(channel, target, by, _text(body, "text"), at, person)
     chosen = _dict(body, "vote").get("selectedOptions")
-    if not isinstance(chosen, list) or not all(_is_option(name) for name in chosen):
-        return None
-    poll = _text(_dict(body, "pollCreationMessageKey"), "id")
-    content = {"message_id": poll, "chosen": chosen, "message_type": "pollUpdateMessage"}
-    return _Content("poll", ", ".join(chosen), content)
+    if not target or not isinstance(chosen, list) or not all(_is_option(one) for one in chosen):
+        # Evolution could not decrypt the vote.
+        return UnsupportedEvent(channel, f"message:{name}")
+    return VoteEvent(channel, target, by, tuple(chosen), at, person)
 
 
 def _is_option(name: Any) -> bool:
@@ -484,32 +392,77 @@ def _is_option(name: Any) -> bool:
 
 
 def _quoted(data: Mapping[str, Any], message: Mapping[str, Any], body: Mapping[str, Any]) -> str:
-    """Return the ID of the quoted message from any of its possible locations (§3).
-
-    2.4 writes `messageContextInfo` at the top and removes a text's own context (§10): the ID is
-    then beside the content, or inside an object that is not parsed as content.
-    """
-    others = (value for value in message.values() if isinstance(value, Mapping))
-    for holder in (data, message, body, _dict(data, "contextInfo"), *others):
-        if found := _text(_dict(holder, "contextInfo"), "stanzaId"):
+    """Return the ID of the quoted message from any of its possible locations (§3)."""
+    for info in _context_infos(data, message, body):
+        if found := _text(info, "stanzaId"):
             return found
     quoted = _dict(message, "quoted")
     return _text(quoted, "id") or _text(_dict(quoted, "key"), "id")
+
+
+def _context_infos(
+    data: Mapping[str, Any], message: Mapping[str, Any], body: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the `contextInfo` objects of a message.
+
+    2.4 writes `messageContextInfo` at the top and removes a text's own context (§10): it is then
+    beside the content, or inside an object that is not parsed as content.
+    """
+    others = (value for value in message.values() if isinstance(value, Mapping))
+    for holder in (data, message, body, _dict(data, "contextInfo"), *others):
+        if info := _dict(holder, "contextInfo"):
+            yield info
+
+
+def _context(
+    data: Mapping[str, Any], message: Mapping[str, Any], body: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what stands beside the content: the quoted text, forwarded marks, the ad."""
+    found: dict[str, Any] = {}
+    for info in _context_infos(data, message, body):
+        quoted = contents.unwrap(_dict(info, "quotedMessage"))
+        if _text(info, "stanzaId") and "quoted" not in found:
+            name = contents.name_of(quoted, "")
+            content = contents.read(quoted, name, {}) if name else None
+            found["quoted"] = quote(
+                _text(info, "stanzaId"),
+                content,
+                is_status=_text(info, "remoteJid") == "status@broadcast",
+            )
+        if info.get("isForwarded") is True and "forwarded" not in found:
+            score = info.get("forwardingScore")
+            found["forwarded"] = "often" if type(score) is int and score > 4 else "once"
+        ad = _dict(info, "externalAdReply")
+        if ad.get("sourceUrl") or ad.get("ctwaClid") or ad.get("sourceId"):
+            names = {
+                "source_type": "sourceType", "source_id": "sourceId", "source_url": "sourceUrl",
+                "headline": "title", "body": "body", "image_url": "mediaUrl",
+                "thumbnail_url": "thumbnailUrl", "ctwa_clid": "ctwaClid",
+            }  # fmt: skip
+            referral = {name: _text(ad, theirs)[:2000] for name, theirs in names.items()}
+            found.setdefault("referral", {n: text for n, text in referral.items() if text})
+    return found
 
 
 # -- Statuses, edits and deletions ---------------------------------------------------------------
 
 
 def _update(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
-    party, status = _party(data), _text(data, "status")
+    # Baileys' own form has the change in `update`, beside the key.
+    update = _dict(data, "update")
+    party = _party(_dict(data, "key") or data)
     id_ = _text(data, "keyId") or _text(_dict(data, "key"), "id")
+    status = _status_word(data.get("status", update.get("status")))
     receipt = _RECEIPTS.get(status)
-    edited = _dict(data, "message").get("editedMessage")
-    if party.other:
-        yield UnsupportedEvent(channel, party.other)
-    elif id_ and edited:
+    message = _dict(data, "message") or _dict(update, "message")
+    votes = list(_votes(channel, id_, data.get("pollUpdates") or update.get("pollUpdates")))
+    if party.ignored:
+        yield UnsupportedEvent(channel, party.ignored)
+    elif id_ and votes:
+        yield from votes
+    elif id_ and message.get("editedMessage"):
         # The status is not real: 2.3.7 sends SERVER_ACK for an update that has none.
-        yield _edit(channel, id_, _dict(data, "message"), at=None)
+        yield _edit(channel, id_, message, at=None)
     elif id_ and receipt is not None:
         failed = receipt == Receipt.FAILED
         both = bool(party.phone_number and party.user_id)
@@ -526,6 +479,27 @@ def _update(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
         yield UnsupportedEvent(channel, f"status:{status[:60]}")
 
 
+def _status_word(status: Any) -> str:
+    """Return a status' name; some versions send Baileys' number of it."""
+    if type(status) is int and 0 <= status < len(_STATUS_NUMBERS):
+        return _STATUS_NUMBERS[status]
+    return status if isinstance(status, str) else ""
+
+
+def _votes(channel: str, id_: str, results: Any) -> Iterator[Event]:
+    """Yield the votes in the results of a poll: for each option, who has chosen it."""
+    chosen: dict[str, list[str]] = {}
+    for result in _dicts({"results": results}, "results"):
+        voters = result.get("voters")
+        for voter in voters if isinstance(voters, list) else []:
+            party = _address(voter) if isinstance(voter, str) else _Party()
+            by = party.phone_number or party.user_id
+            if (by or voter == "me") and _is_option(result.get("name")):
+                chosen.setdefault(by or US, []).append(str(result["name"]))
+    for by, options in chosen.items():
+        yield VoteEvent(channel, id_, by, tuple(options))
+
+
 def _edited(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     yield _protocol(channel, data)
 
@@ -534,9 +508,9 @@ def _protocol(channel: str, data: Mapping[str, Any]) -> Event:
     """Parse a protocol message: an edit, a deletion for everyone, or an internal one."""
     key = _dict(data, "key")
     party, id_, type_ = _party(key), _text(key, "id"), data.get("type")
-    at = _time(data.get("timestampMs"), per_second=1000)
-    if party.other:
-        return UnsupportedEvent(channel, party.other)
+    at = from_seconds(data.get("timestampMs"), per_second=1000)
+    if party.ignored:
+        return UnsupportedEvent(channel, party.ignored)
     if id_ and type_ in _EDIT:
         return _edit(channel, id_, _dict(data, "editedMessage"), at=at)
     if id_ and type_ in _REVOKE and type_ is not False:
@@ -545,14 +519,14 @@ def _protocol(channel: str, data: Mapping[str, Any]) -> Event:
 
 
 def _edit(channel: str, id_: str, message: Mapping[str, Any], *, at: dt.datetime | None) -> Event:
-    message = _unwrap(message)
+    message = contents.unwrap(message)
     inner = _dict(message, "protocolMessage")
     if inner:
-        message = _unwrap(_dict(inner, "editedMessage"))
-        at = _time(inner.get("timestampMs"), per_second=1000) or at
-    name = _name_of(message, "")
-    parsed = _content(message, name, {})
-    if parsed is None or parsed.type == "unknown":
+        message = contents.unwrap(_dict(inner, "editedMessage"))
+        at = from_seconds(inner.get("timestampMs"), per_second=1000) or at
+    name = contents.name_of(message, "")
+    parsed = contents.read(message, name, {})
+    if parsed is None or (parsed.type == "unknown" and not parsed.text):
         return UnsupportedEvent(channel, f"edit:{name[:60]}")
     return EditEvent(channel, id_, parsed.text, at)
 
@@ -561,8 +535,8 @@ def _deleted(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     """Parse a key (from WhatsApp) or a whole row (from the API), whose `id` is the row's ID."""
     key = _dict(data, "key") or data
     party, id_ = _party(key), _text(key, "id")
-    if party.other:
-        yield UnsupportedEvent(channel, party.other)
+    if party.ignored:
+        yield UnsupportedEvent(channel, party.ignored)
     elif id_:
         yield RevokeEvent(channel, id_)
     else:
@@ -629,11 +603,19 @@ def _contact(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
         yield ContactEvent(channel, party.phone_number, name)
 
 
+def _group(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
+    party, name = _address(_text(data, "id")), _text(data, "subject").strip()
+    if party.other == GROUP and party.user_id and name:
+        yield GroupEvent(channel, party.user_id, name)
+    else:
+        yield UnsupportedEvent(channel, "event:groups")
+
+
 def _call(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     call_id, status = _text(data, "id"), _text(data, "status")
     chat = _address(_text(data, "chatId"))
     caller = _joined(_address(_text(data, name)) for name in ("from", "chatId", "callerPn"))
-    if data.get("isGroup") is True or chat.other == "group":
+    if data.get("isGroup") is True or chat.other == GROUP:
         yield UnsupportedEvent(channel, "group")
     elif not call_id or not status:
         # The socket also emits raw call nodes (§2).
@@ -669,6 +651,9 @@ _READERS: dict[str, Callable[[str, Mapping[str, Any]], Iterator[Event]]] = {
     "contacts.set": _contact,
     "contacts.upsert": _contact,
     "contacts.update": _contact,
+    "groups.upsert": _group,
+    "groups.update": _group,
+    "group.update": _group,
     "call": _call,
 }
 
@@ -717,7 +702,8 @@ def _address(jid: str) -> _Party:
     if jid == "status@broadcast":
         return _Party(other="status")
     if server in _NOT_PERSONS:
-        return _Party(other=_NOT_PERSONS[server])
+        is_group = server == "g.us" and re.fullmatch(r"[0-9-]{1,60}", user)
+        return _Party(user_id=jid if is_group else "", other=_NOT_PERSONS[server])
     if server in ("lid", "hosted.lid") and re.fullmatch(r"[0-9]{1,32}", user):
         return _Party(user_id=f"{user}@lid")
     digits = user if server else re.sub(r"[\s()+.-]", "", user)
@@ -735,26 +721,6 @@ def _person_name(value: Any, party: _Party) -> str:
     return "" if name.removeprefix("+") in numbers else name
 
 
-def _time(value: Any, *, per_second: int = 1) -> dt.datetime | None:
-    seconds = _seconds(value)
-    try:
-        return (
-            None if seconds is None else dt.datetime.fromtimestamp(seconds / per_second, tz=dt.UTC)
-        )
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _seconds(value: Any) -> int | None:
-    """Parse a number, a numeric string, or a 64-bit number in two halves (§3)."""
-    if isinstance(value, Mapping):
-        low, high = value.get("low"), value.get("high")
-        value = (high << 32) + (low & 0xFFFFFFFF) if type(low) is type(high) is int else None
-    elif isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value):
-        value = int(value)
-    return int(value) if type(value) in (int, float) and 0 < value < 10**15 else None
-
-
 def _utc_time(value: str) -> dt.datetime | None:
     """Parse a true UTC time, written by JavaScript."""
     try:
@@ -766,14 +732,6 @@ def _utc_time(value: str) -> dt.datetime | None:
 
 def _code(value: Any) -> str:
     return str(value) if type(value) is int or isinstance(value, str) else ""
-
-
-def _number(value: Any) -> float | None:
-    return value if type(value) in (int, float) and abs(value) <= 180 else None
-
-
-def _first(parent: Mapping[str, Any], *names: str) -> str:
-    return next(filter(None, (_text(parent, name) for name in names)), "")
 
 
 def _text(parent: Mapping[str, Any], name: str) -> str:

@@ -7,6 +7,8 @@ look-up cannot send, so its failure is never an unknown outcome.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import datetime as dt
 import re
 import time
@@ -33,13 +35,14 @@ from channels_app.providers.error_codes import failure
 from channels_app.providers.sessions import State
 from channels_app.providers.wwebjs import states
 from channels_app.providers.wwebjs.ids import short_id
-from core import http_client, phone_numbers
+from core import http_client, phone_numbers, sizes
 from core.text import safe_id
 
 if TYPE_CHECKING:
     from channels_app.providers.wwebjs.settings import WwebjsSettings
 
 LOOKUP_SECONDS = 10.0
+DOWNLOAD_SECONDS = 60.0
 CHECK_SECONDS = 5.0
 # sendSeen would mark the customer's chat as read; linkPreview fetches the link before sending.
 SEND_OPTIONS: Mapping[str, Any] = {"sendSeen": False, "linkPreview": False}
@@ -294,6 +297,32 @@ class WwebjsProvider:
                 raise failure(Rejected, "wrong_address", http_status=answer.status)
             raise error
         return body
+
+    def download(self, reference: Mapping[str, str], *, most_bytes: int) -> bytes:
+        """Return the file of a message (§4). Raises Rejected (too large) or Transient."""
+        try:
+            answer = self._request(
+                "POST",
+                "/message/downloadMedia/{session}",
+                json={name: reference[name] for name in ("chatId", "messageId")},
+                timeout=DOWNLOAD_SECONDS,
+                # Base64 encodes three bytes as four; the rest is for the surrounding JSON.
+                max_bytes=most_bytes * 4 // 3 + 64 * 1024,
+            )
+        except http_client.RequestFailed as error:
+            raise failure(Transient, error.reason, error.detail) from None
+        if answer.truncated:
+            raise failure(Rejected, "too_large", sizes.detail(answer.length, most_bytes))
+        body = answer.json_object() or {}
+        media = body.get("messageMedia")
+        encoded = media.get("data") if isinstance(media, Mapping) else None
+        if answer.status != 200 or body.get("success") is not True or not isinstance(encoded, str):
+            # The browser may load the chat, or WhatsApp the file, later.
+            raise failure(Transient, "download_failed", str(body.get("error") or "")[:200])
+        try:
+            return base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            raise failure(Transient, "unreadable_answer") from None
 
     def _request(self, method: str, path: str, **options: Any) -> http_client.Answer:
         return http_client.request(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.utils.text import slugify
@@ -10,7 +11,16 @@ from django.utils.translation import gettext_lazy as _
 
 from channels_app.providers import redaction
 from channels_app.providers.base import Capabilities, Engine, EventSource, NumberCache, Setting
-from channels_app.providers.events import MediaEvent, MessageEvent, ReceiptEvent, SessionEvent
+from channels_app.providers.events import (
+    EditEvent,
+    MediaEvent,
+    MessageEvent,
+    ReactionEvent,
+    ReceiptEvent,
+    RevokeEvent,
+    SessionEvent,
+    VoteEvent,
+)
 from channels_app.providers.wwebjs import events
 from channels_app.providers.wwebjs.client import FILE_TYPES, WwebjsProvider
 
@@ -39,6 +49,11 @@ def _dedupe_key(payload: Any) -> str:
     return events.dedupe_key(payload, arrival=uuid.uuid4().hex)
 
 
+def _file_reference(content: Mapping[str, Any]) -> dict[str, str] | None:
+    reference = content.get("wwebjs")
+    return dict(reference) if isinstance(reference, Mapping) and reference else None
+
+
 WWEBJS = Engine(
     name="wwebjs",
     label="wwebjs",
@@ -46,7 +61,18 @@ WWEBJS = Engine(
     create=_create,
     capabilities=Capabilities(
         types=frozenset({"text", "location", "contacts", *FILE_TYPES}),
-        reports=frozenset({MessageEvent, MediaEvent, ReceiptEvent, SessionEvent}),
+        reports=frozenset(
+            {
+                EditEvent,
+                MediaEvent,
+                MessageEvent,
+                ReactionEvent,
+                ReceiptEvent,
+                RevokeEvent,
+                SessionEvent,
+                VoteEvent,
+            }
+        ),
         links_phone=True,
         may_omit_id=True,
         lists_sent=True,
@@ -60,6 +86,9 @@ WWEBJS = Engine(
         dedupe_key=_dedupe_key,
         redact=redaction.from_wwebjs,
         file_path=("data", "messageMedia", "data"),
+        file_reference=_file_reference,
+        # It sends the file in a callback of its own.
+        file_wait_seconds=20,
         # A server posts the callbacks of all its sessions to one URL: `inbound.authentication`.
     ),
     settings=(

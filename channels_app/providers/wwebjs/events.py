@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from channels_app.providers.contents import quote
 from channels_app.providers.events import (
+    US,
+    EditEvent,
     Event,
     Failure,
     MediaEvent,
     MessageEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
+    RevokeEvent,
     SessionEvent,
     UnsupportedEvent,
+    VoteEvent,
 )
+from channels_app.providers.times import from_seconds
+from channels_app.providers.wwebjs import contents
 from channels_app.providers.wwebjs.ids import short_id
 
 # -1 ERROR, 0 PENDING (says nothing), 1 SERVER, 2 DEVICE, 3 READ, 4 PLAYED.
@@ -29,18 +37,6 @@ _RECEIPTS = {
     4: Receipt.READ,
 }
 _REFUSED = Failure(code="ack_error", title="WhatsApp rejected the message")
-_TYPES = {
-    "chat": "text",
-    "image": "image",
-    "video": "video",
-    "audio": "audio",
-    "ptt": "audio",
-    "document": "document",
-    "sticker": "sticker",
-    "location": "location",
-    "vcard": "contacts",
-    "multi_vcard": "contacts",
-}
 # The library's event name, and the field with its reason; auth_failure is sent as `status`.
 _SESSION_EVENTS = {
     "ready": "",
@@ -68,10 +64,12 @@ def read(payload: Any) -> Iterator[Event]:
         yield _receipt(key, message, data.get("ack"))
     elif kind == "media" and message.get("fromMe") is not True:
         yield _media(key, message, _mapping(data.get("messageMedia")))
-    elif kind == "message" and message.get("fromMe") is not True:
+    elif kind in ("message", "message_ciphertext") and message.get("fromMe") is not True:
         yield _message(key, message, kind, address="from")
     elif kind == "message_create" and message.get("fromMe") is True:
         yield _message(key, message, kind, address="to", outgoing=True)
+    elif kind in _CHANGES:
+        yield _CHANGES[kind](key, kind, data)
     else:
         yield UnsupportedEvent(key, f"callback:{kind}")
 
@@ -93,8 +91,14 @@ def dedupe_key(payload: Any, *, arrival: str) -> str:
     message_id = short_id(_mapping(data.get("message")).get("id"))
     if kind == "message_ack" and message_id:
         return f"{kind}:{message_id}:{str(data.get('ack'))[:10]}"
-    if kind in ("message", "message_create", "media") and message_id:
-        return f"{kind}:{message_id}"
+    if kind in ("message", "message_ciphertext", "message_create", "media") and message_id:
+        # What arrives before it is decrypted may arrive again with its content.
+        empty = ":empty" if _mapping(data.get("message")).get("type") == "ciphertext" else ""
+        return f"{kind}:{message_id}{empty}"
+    if kind in _CHANGES:
+        # The same person may do the same to a message again: the times in it differ.
+        text = json.dumps(data, sort_keys=True, default=str)
+        return f"{kind}:{hashlib.sha256(text.encode(errors='replace')).hexdigest()}"
     if kind == "qr":
         return f"qr:{hashlib.sha256(str(data.get('qr')).encode(errors='replace')).hexdigest()}"
     return f"{kind}:{arrival}"
@@ -115,19 +119,22 @@ def _receipt(key: str, message: Mapping[str, Any], ack: Any) -> Event:
         phone_number=number,
         user_id=user_id,
         text=_text(message) if message.get("type") == "chat" else "",
-        at=_time(message.get("timestamp")),
+        at=from_seconds(message.get("timestamp")),
     )
 
 
 def _message(
     key: str, message: Mapping[str, Any], kind: str, *, address: str, outgoing: bool = False
 ) -> Event:
-    type_ = str(message.get("type") or "unknown")[:20]
-    message_id, at = short_id(message.get("id")), _time(message.get("timestamp"))
+    type_ = contents.type_of(message)
+    message_id = short_id(message.get("id"))
     number, user_id = _sides(message, address)
-    known = _TYPES.get(type_)
-    if message_id is None or at is None or known is None or not (number or user_id):
-        return UnsupportedEvent(key, f"callback:{kind}:{type_}")
+    found = contents.read(message)
+    if not (number or user_id):
+        chat = _not_a_person(_address(message.get(address)))
+        return UnsupportedEvent(key, chat or f"callback:{kind}:{type_[:20]}")
+    if message_id is None or found is None:
+        return UnsupportedEvent(key, f"callback:{kind}:{type_[:20]}")
     inner = _mapping(message.get("_data"))
     name = inner.get("notifyName")
     quoted = inner.get("quotedStanzaID")
@@ -137,14 +144,114 @@ def _message(
         phone_number=number,
         user_id=user_id,
         name=name if isinstance(name, str) and not outgoing else "",
-        at=at,
-        type=known,
-        text="" if known in ("location", "contacts") else _text(message),
-        content=_location(message) if known == "location" else {},
+        at=from_seconds(message.get("timestamp")),
+        type=found.type,
+        text=found.text,
+        content=_with_file(found.content, message, message_id, address),
         reply_to=quoted[:255] if isinstance(quoted, str) else "",
         outgoing=outgoing,
         chat=_chat(message, address),
+        context=_context(message, inner),
     )
+
+
+def _with_file(
+    content: Mapping[str, Any], message: Mapping[str, Any], message_id: str, address: str
+) -> Mapping[str, Any]:
+    """Return the content with what identifies the message's file, if it has one."""
+    chat = _chat(message, address)
+    if message.get("hasMedia") is not True or not chat:
+        return content
+    return {**content, "wwebjs": {"chatId": chat, "messageId": message_id}}
+
+
+def _context(message: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands beside the content: the quoted text, and forwarded marks."""
+    found: dict[str, Any] = {}
+    if isinstance(id_ := inner.get("quotedStanzaID"), str):
+        quoted = contents.read(stored) if (stored := _mapping(inner.get("quotedMsg"))) else None
+        is_status = _address(inner.get("quotedRemoteJid")) == "status@broadcast"
+        found["quoted"] = quote(id_[:255], quoted, is_status=is_status)
+    score = message.get("forwardingScore")
+    if message.get("isForwarded") is True or (type(score) is int and score > 0):
+        found["forwarded"] = "often" if type(score) is int and score > 4 else "once"
+    return found
+
+
+def _edit(key: str, kind: str, data: Mapping[str, Any]) -> Event:
+    message = _mapping(data.get("message"))
+    message_id, text = short_id(message.get("id")), data.get("newBody")
+    if message_id is None:
+        return UnsupportedEvent(key, f"callback:{kind}")
+    at = from_seconds(
+        _mapping(message.get("_data")).get("latestEditSenderTimestampMs"), per_second=1000
+    )
+    text = text if isinstance(text, str) else contents.body(message)
+    return EditEvent(key, message_id, text, at)
+
+
+def _revoke(key: str, kind: str, data: Mapping[str, Any]) -> Event:
+    message = _mapping(data.get("message"))
+    # Some builds give the deletion an ID of its own.
+    target = _mapping(_mapping(message.get("_data")).get("protocolMessageKey"))
+    message_id = short_id(target) or short_id(message.get("id"))
+    if message_id is None:
+        return UnsupportedEvent(key, f"callback:{kind}")
+    return RevokeEvent(key, message_id)
+
+
+def _reaction(key: str, kind: str, data: Mapping[str, Any]) -> Event:
+    reaction = _mapping(data.get("reaction"))
+    message_id = short_id(reaction.get("msgId"))
+    by = _actor(reaction.get("senderId"), _mapping(reaction.get("id")))
+    if message_id is None or not by:
+        return UnsupportedEvent(key, f"callback:{kind}")
+    emoji = reaction.get("reaction")
+    at = from_seconds(reaction.get("timestamp"))
+    return ReactionEvent(key, message_id, by, emoji[:32] if isinstance(emoji, str) else "", at)
+
+
+def _vote(key: str, kind: str, data: Mapping[str, Any]) -> Event:
+    vote = _mapping(data.get("vote"))
+    poll = _mapping(vote.get("parentMessage"))
+    message_id = short_id(vote.get("parentMsgKey")) or short_id(poll.get("id"))
+    by = _actor(vote.get("voter"), {})
+    listed = vote.get("selectedOptions")
+    chosen = [
+        one["name"]
+        for one in (listed if isinstance(listed, list) else [])
+        if isinstance(one, Mapping) and isinstance(one.get("name"), str)
+    ]
+    if message_id is None or not by:
+        return UnsupportedEvent(key, f"callback:{kind}")
+    at = from_seconds(vote.get("interractedAtTs"), per_second=1000)
+    return VoteEvent(key, message_id, by, tuple(chosen), at)
+
+
+# What a person did to another message.
+_CHANGES: Mapping[str, Callable[[str, str, Mapping[str, Any]], Event]] = {
+    "message_edit": _edit,
+    "message_revoke_everyone": _revoke,
+    "message_reaction": _reaction,
+    "vote_update": _vote,
+}
+
+
+def _actor(value: Any, id_: Mapping[str, Any]) -> str:
+    """Return who acted: US, or the person's number or user ID; "" if it is not a person."""
+    if id_.get("fromMe") is True:
+        return US
+    number, user_id = _person(_address(value))
+    return number or user_id
+
+
+def _not_a_person(address: str) -> str:
+    """Return what a chat is if it is none with a person: "group", "status" and so on."""
+    if address == "status@broadcast":
+        return "status"
+    server = address.rpartition("@")[2]
+    names = {"g.us": "group", "newsletter": "newsletter", "broadcast": "broadcast"}
+    return names.get(server, "")
 
 
 def _media(key: str, message: Mapping[str, Any], file: Mapping[str, Any]) -> Event:
@@ -154,12 +261,6 @@ def _media(key: str, message: Mapping[str, Any], file: Mapping[str, Any]) -> Eve
     if message_id is None or not isinstance(stored, str):
         return UnsupportedEvent(key, "callback:media")
     return MediaEvent(key, message_id, stored, name if isinstance(name, str) else "")
-
-
-def _location(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    location = _mapping(message.get("location"))
-    fields = {name: location.get(name) for name in ("latitude", "longitude", "name", "address")}
-    return {name: value for name, value in fields.items() if isinstance(value, str | int | float)}
 
 
 def _text(message: Mapping[str, Any]) -> str:
@@ -203,14 +304,3 @@ def _chat(message: Mapping[str, Any], address: str) -> str:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _time(seconds: Any) -> dt.datetime | None:
-    if isinstance(seconds, bool):
-        return None
-    try:
-        time = dt.datetime.fromtimestamp(int(seconds), tz=dt.UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
-    # A year that cannot be converted to local time would break every page that shows it.
-    return time if 1970 <= time.year < 9999 else None

@@ -25,8 +25,11 @@ export function show(html, version, { mine = false } = {}) {
 }
 
 function replace(known, fresh) {
-  const details = fresh.querySelector("details");
-  if (details) details.open = known.querySelector("details")?.open ?? false;
+  for (const details of fresh.querySelectorAll("details")) {
+    const [name] = details.classList;
+    const before = known.querySelector(name ? `details.${name}` : "details:not([class])");
+    details.open = before?.open ?? false;
+  }
   const result = fresh.querySelector(".test-result:empty");
   if (result) result.replaceChildren(...(known.querySelector(".test-result")?.childNodes ?? []));
   keepFile(known, fresh);

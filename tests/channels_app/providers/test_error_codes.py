@@ -23,7 +23,7 @@ R, P, C, T = ErrorClass.RETRY, ErrorClass.PERMANENT, ErrorClass.CONFIG, ErrorCla
 
 # docs/providers/cloud.md §2.3, row by row: which codes, class, rule.
 ROWS: list[tuple[str, ErrorClass, FallbackRule]] = [
-    ("1 2 4 80007 130429 131000 131016 133004 131057", R, FallbackRule.RETRY_FIRST),
+    ("-1 1 2 4 80007 130429 131000 131016 133004 131057", R, FallbackRule.RETRY_FIRST),
     ("131056", R, FallbackRule.WAIT),
     ("131048 131064", R, FallbackRule.OPT_IN),
     ("131047 131026 131030 131051 131053 131035 131036", P, FallbackRule.IMMEDIATE),
@@ -94,7 +94,7 @@ def test_every_class_and_rule_has_a_label() -> None:
 
 def test_the_displayed_rows_are_sorted_and_show_ranges() -> None:
     codes = [rule.code for rule in error_codes.all_rules()]
-    assert codes[0] == "0"
+    assert codes[:2] == ["-1", "0"]
     assert codes[-2:] == ["200-299", "138000-138018"]
 
 
@@ -125,7 +125,7 @@ def test_a_known_code_does_not_follow_the_status_or_is_transient() -> None:
     assert lookup("131047", True, 500) == lookup("131047")
 
 
-@pytest.mark.parametrize("code", ["", "x" * 1000, "-1", "1.5", "٣", "9" * 400, "\x00"])
+@pytest.mark.parametrize("code", ["", "x" * 1000, "-7", "1.5", "٣", "9" * 400, "\x00"])
 def test_the_look_up_never_raises(code: str) -> None:
     assert lookup(code).known is False
     assert isinstance(str(title_for(code)), str)
@@ -176,6 +176,14 @@ def test_the_providers_own_text_is_unchanged() -> None:
         assert stored_detail("Message failed to send") == "Message failed to send"
         assert stored_detail("") == ""
         assert stored_title("999999", "Something new") == "Something new"
+        assert stored_title("-1", "An unknown error occurred") == "A Meta não informou o motivo"
+        expired = "Error validating access token: Session has expired on Friday"
+        assert stored_title("190", "x", expired) == "O token de acesso expirou"
+        for detail in (
+            "Malformed access token EAA",
+            "Invalid OAuth access token - Cannot parse it",
+        ):
+            assert "malformado" in stored_title("190", "x", detail)
         assert stored_title("", "") == ""
         assert stored_title("999999", "Unknown error 999999") == "Erro desconhecido 999999"
         assert stored_title("timeout", "x") == str(title_for("timeout"))

@@ -203,13 +203,28 @@ def test_a_customer_with_a_hidden_number_is_identified_by_the_lid() -> None:
 @pytest.mark.parametrize(
     ("changes", "type", "text", "content"),
     [
-        ({"type": "image", "body": "Foto"}, "image", "Foto", {}),
-        ({"type": "ptt", "body": ""}, "audio", "", {}),
-        ({"type": "vcard", "body": "BEGIN:VCARD"}, "contacts", "", {}),
+        ({"type": "image", "body": "Foto"}, "image", "Foto", {"caption": "Foto"}),
+        ({"type": "ptt", "body": ""}, "audio", "", {"voice": True}),
+        ({"type": "ptv", "body": ""}, "video", "", {"round": True}),
+        ({"type": "call_log", "body": ""}, "call", "", {}),
+        ({"type": "a_type_to_come", "body": "Oi"}, "unknown", "Oi", {}),
+        ({"type": "ciphertext", "body": ""}, "waiting", "", {}),
+        (
+            {"type": "document", "body": "a.pdf", "_data": {"filename": "a.pdf"}},
+            "document",
+            "",
+            {"filename": "a.pdf"},
+        ),
         (
             {"type": "location", "location": {"latitude": 1.5, "longitude": 2, "x": []}},
             "location",
-            "",
+            "1.5, 2",
+            {"latitude": 1.5, "longitude": 2},
+        ),
+        (
+            {"type": None, "location": {"latitude": "1.5", "longitude": "2"}, "body": "AAAA"},
+            "location",
+            "1.5, 2",
             {"latitude": 1.5, "longitude": 2},
         ),
     ],
@@ -219,10 +234,11 @@ def test_other_kinds_of_messages(
 ) -> None:
     event = read(callback("message", {"message": message(ours=False, **changes)}))
     assert isinstance(event, MessageEvent)
-    assert (event.type, event.text, event.content) == (type, text, content)
+    found = {name: event.content[name] for name in event.content if name != "message_type"}
+    assert (event.type, event.text, found) == (type, text, content)
 
 
-@pytest.mark.parametrize("type", ["e2e_notification", "call_log", "protocol", "", None])
+@pytest.mark.parametrize("type", ["e2e_notification", "gp2", "protocol", "revoked"])
 def test_a_message_not_from_a_person_is_counted(type: Any) -> None:
     event = read(callback("message", {"message": message(ours=False, type=type)}))
     assert isinstance(event, UnsupportedEvent)
@@ -234,7 +250,29 @@ anything = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["message", "id", "_data", "ack", "to", "from", "location", "timestamp"]
+                [
+                    "message",
+                    "id",
+                    "_data",
+                    "ack",
+                    "to",
+                    "from",
+                    "location",
+                    "timestamp",
+                    "type",
+                    "body",
+                    "vCards",
+                    "reaction",
+                    "msgId",
+                    "senderId",
+                    "vote",
+                    "voter",
+                    "selectedOptions",
+                    "parentMsgKey",
+                    "newBody",
+                    "quotedMsg",
+                    "quotedStanzaID",
+                ]
             ),
             inner,
             max_size=4,
@@ -242,7 +280,17 @@ anything = st.recursive(
     ),
     max_leaves=12,
 )
-kinds = st.sampled_from([*{p["dataType"] for p in RECORDED}, "message_edit", "status", ""])
+kinds = st.sampled_from(
+    [
+        *{p["dataType"] for p in RECORDED},
+        "message_edit",
+        "message_reaction",
+        "vote_update",
+        "message_revoke_everyone",
+        "status",
+        "",
+    ]
+)
 
 
 @given(data=anything, kind=kinds | anything, session=st.text(max_size=5) | anything)
@@ -357,7 +405,7 @@ def test_an_event_of_an_unknown_session_is_shown_and_processed_once_a_channel_ha
     read_events()
     stored = InboundEvent.objects.filter(source_key=str(attached.pk))
     assert [(event.state, event.skipped) for event in stored] == [("done", "unknown_channel")] * 2
-    assert selectors.dashboard().of_no_channel == 2
+    assert selectors.dashboard().skipped.of_no_channel == 2
     assert not Message.objects.exists()
 
     later = make_channel(
@@ -369,7 +417,7 @@ def test_an_event_of_an_unknown_session_is_shown_and_processed_once_a_channel_ha
     assert replay.replay(skipped="unknown_channel") == (1, 1)
     received = Message.objects.get()
     assert (received.text, received.conversation.channel) == ("Oi", later)
-    assert selectors.dashboard().of_no_channel == 1
+    assert selectors.dashboard().skipped.of_no_channel == 1
 
 
 @pytest.mark.django_db

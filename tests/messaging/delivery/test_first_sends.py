@@ -94,13 +94,11 @@ def deliver_one_by_one() -> None:
     while True:
         with transaction.atomic():
             due = outbox.lock_new(limit=1) or outbox.lock_waiting(now=timezone.now(), limit=1)
-            Message.objects.filter(pk__in=[message.pk for message in due]).update(
-                claimed_by=worker_id
-            )
+            Message.objects.filter(pk__in=due).update(claimed_by=worker_id)
         if not due:
             break
-        runner.run(str(due[0].pk), worker_id)
-        outbox.release(str(due[0].pk), worker_id)
+        runner.run(str(due[0]), worker_id)
+        outbox.release(str(due[0]), worker_id)
     outbox.unregister(worker_id)
 
 

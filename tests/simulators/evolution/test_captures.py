@@ -143,7 +143,7 @@ def test_requests_to_deleted_instances_are_answered_as_recorded() -> None:
             wait_until(lambda: state_of(server, "race1") == "gone")
 
     # Long enough to still exist at the next request, even on a busy machine.
-    assert replayed("10", between=between, delete_seconds=2.5) == []
+    assert replayed("10", between=between, delete_seconds=1.5) == []
 
 
 def test_an_instance_whose_webhook_fails_is_not_deleted_as_recorded() -> None:

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from channels_app.providers.cloud import events as cloud_events
 from channels_app.providers.events import (
+    AccountEvent,
     Failure,
     MessageEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
     UnsupportedEvent,
@@ -54,12 +56,14 @@ def test_statuses() -> None:
         ReceiptEvent(
             NUMBER,
             WAMID,
-            receipt,
+            Receipt.SENT,
             REFERENCE,
-            phone_number="+16505551234" if receipt == Receipt.SENT else "",
-            user_id="US.13491208655302741918" if receipt == Receipt.SENT else "",
-        )
-        for receipt in (Receipt.SENT, Receipt.DELIVERED, Receipt.READ)
+            phone_number="+16505551234",
+            user_id="US.13491208655302741918",
+            pricing="utility:regular",
+        ),
+        ReceiptEvent(NUMBER, WAMID, Receipt.DELIVERED, REFERENCE, pricing="utility:regular"),
+        ReceiptEvent(NUMBER, WAMID, Receipt.READ, REFERENCE),
     ]
 
 
@@ -118,17 +122,20 @@ def test_an_echo_is_an_outgoing_message() -> None:
 
 def test_every_message_type_has_its_text() -> None:
     events = read("kinds")
-    assert [(event.type, event.text) for event in events] == [
+    messages = [event for event in events if isinstance(event, MessageEvent)]
+    assert [(event.type, event.text) for event in messages] == [
         ("image", "Praia"),
         ("interactive", "Sim"),
         ("button", "Quero"),
-        ("reaction", "😀"),
-        ("location", ""),
+        ("location", "MASP\n-23.5, -46.6"),
         ("text", "sem telefone"),
         ("unsupported", ""),
     ]
     assert events[4].content["name"] == "MASP"
     assert events[1].reply_to == WAMID
+    assert isinstance(events[3], ReactionEvent)
+    assert (events[3].provider_message_id, events[3].emoji) == (WAMID, "😀")
+    assert events[6].context["error"]["code"] == "131051"
     assert {event.name for event in events} == {"Ana"}
 
 
@@ -144,7 +151,7 @@ def test_contact_cards_are_preserved() -> None:
     [event] = cloud_events.read(change(messages=[{**message, "contacts": [card, {"name": "?"}]}]))
     assert isinstance(event, MessageEvent)
     assert event.content == {"contacts": [card, {"name": "?"}]}
-    assert event.text == "João"
+    assert event.text == "João: +55 11 98888-7777\n?"
 
 
 def test_what_contacts_adds_to_a_message_is_the_senders() -> None:
@@ -153,16 +160,40 @@ def test_what_contacts_adds_to_a_message_is_the_senders() -> None:
 
 
 def test_unknown_content_is_counted_without_an_error() -> None:
-    events = read("other_fields")
+    events = [event for event in read("other_fields") if not isinstance(event, AccountEvent)]
     assert [event.kind for event in events] == [
-        "field:account_update",
-        "field:message_template_status_update",
-        "field:phone_number_quality_update",
         "status:warped",
         "status:deleted",
+        "value:errors",
         "field:smb_app_state_sync",
     ]
     assert all(isinstance(event, UnsupportedEvent) for event in events)
+
+
+def test_a_customers_call_is_an_event_and_one_of_ours_is_named() -> None:
+    call = {"id": "wacid.1", "from": "5511988887777", "to": "1", "timestamp": "1749416383"}
+    theirs, ours = "USER_INITIATED", "BUSINESS_INITIATED"
+    value = {
+        "metadata": {"phone_number_id": NUMBER},
+        "calls": [
+            {**call, "event": "connect", "direction": theirs, "session": {"sdp_type": "offer"}},
+            {**call, "event": "terminate", "status": "COMPLETED", "direction": theirs},
+            {**call, "event": "terminate", "status": "FAILED", "direction": theirs},
+            {"id": "wacid.2", "from_user_id": "BR.1", "event": "connect"},
+            {**call, "event": "connect", "direction": ours},
+        ],
+        "statuses": [{"id": "wacid.1", "type": "call", "status": "RINGING"}],
+    }
+    payload = {"entry": [{"changes": [{"field": "calls", "value": value}]}]}
+    *calls, of_ours, progress = cloud_events.read(payload)
+    assert [(c.phone_number, c.user_id, str(c.status)) for c in calls] == [
+        ("+5511988887777", "", "ringing"),
+        ("+5511988887777", "", "ended"),
+        ("+5511988887777", "", "missed"),
+        ("", "BR.1", "ringing"),
+    ]
+    assert of_ours == UnsupportedEvent(NUMBER, "call:connect")
+    assert progress == UnsupportedEvent(NUMBER, "call:RINGING")
 
 
 def change(**value: Any) -> Any:
@@ -183,17 +214,24 @@ GOOD_MESSAGE = {"id": "wamid.1", "from": "5511999990000", "timestamp": "17494163
         {"from": ""},
         {"from": "abc"},
         {"from": "1" * 40},
-        {"timestamp": "soon"},
-        {"timestamp": None},
-        {"timestamp": "99999999999999999999"},
-        {"timestamp": "-99999999999"},
-        {"timestamp": float("inf")},
-        {"timestamp": "253402300799"},
     ],
 )
 def test_a_message_without_required_fields_is_unsupported(message: dict[str, Any]) -> None:
     [event] = cloud_events.read(change(messages=[{**GOOD_MESSAGE, **message}]))
     assert isinstance(event, UnsupportedEvent)
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        "soon", None, "", "0", -1, True, "17494163830000", "99999999999999999999", "-99999999999",
+        float("inf"), "253402300799", "2026-11-29T23:00:00Z", "86400",
+    ],
+)  # fmt: skip
+def test_a_message_without_a_readable_time_is_a_message(timestamp: Any) -> None:
+    [event] = cloud_events.read(change(messages=[{**GOOD_MESSAGE, "timestamp": timestamp}]))
+    assert isinstance(event, MessageEvent)
+    assert event.at is None
 
 
 @pytest.mark.parametrize("id_", ["", None, 7, "x" * 256])

@@ -74,9 +74,20 @@ class CloudAdapter(Adapter):
         command = {"from": ORDINARY, "type": "image", "data": base64.b64encode(data).decode()}
         return str(self.control("inbound", **command)["message"]["id"])
 
+    def edit(self, message_id: str, text: str) -> None:
+        message = {"type": "text", "text": {"body": text}}
+        self._changes("edit", {"original_message_id": message_id, "message": message})
+
+    def revoke(self, message_id: str) -> None:
+        self._changes("revoke", {"original_message_id": message_id})
+
     def other_events(self) -> None:
+        self._changes("reaction", {"message_id": self.customer_writes("oi"), "emoji": "👍"})
         update = {"user_id": {"previous": "BR.1", "current": "BR.2"}}
         self.control("webhook", field="user_id_update", value={"user_id_update": [update]})
+
+    def _changes(self, kind: str, content: Mapping[str, Any]) -> None:
+        self.control("inbound", **{"from": ORDINARY, "type": kind, "content": content})
 
     def echo(self, text: str) -> str:
         return str(self.control("echo", to=ORDINARY, text=text)["message"]["id"])

@@ -148,6 +148,16 @@ class EvolutionAdapter(Adapter):
             "pushName": "Ana",
         }
         self.control("event", instance=INSTANCE, event="contacts.update", data=contact)
+        chat = {"remoteJid": "5511988887777@s.whatsapp.net", "fromMe": False}
+        reaction = {"text": "👍", "key": {"id": "3EB0C4"}}
+        data = {"key": {**chat, "id": "3A01"}, "message": {"reactionMessage": reaction}}
+        data |= {"messageType": "reactionMessage", "messageTimestamp": 1795301018}
+        self.control("event", instance=INSTANCE, event="messages.upsert", data=data)
+        group = [{"id": "120363025246125486@g.us", "subject": "Clientes"}]
+        self.control("event", instance=INSTANCE, event="groups.upsert", data=group)
+        results = [{"name": "a", "voters": [chat["remoteJid"]]}]
+        vote = {**chat, "keyId": "3EB0C5", "status": "SERVER_ACK", "pollUpdates": results}
+        self.control("event", instance=INSTANCE, event="messages.update", data=vote)
         EvolutionLifecycle(self.channel(instance_name="other").primary.credentials).connect()
 
     def session(self) -> Session | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import base64
 from collections.abc import Mapping
 from typing import Any
-
-import requests
 
 from channels_app.models import Channel
 from channels_app.providers.base import Accepted, Provider
@@ -129,15 +127,37 @@ class WwebjsAdapter(Adapter):
         accepted = self.provider().send(self.message(to=ORDINARY, text=text))
         return str(accepted.provider_message_id)
 
+    def customer_sends_a_picture(self, data: bytes) -> str:
+        encoded = base64.b64encode(data).decode()
+        command = {"session": SESSION, "from": ORDINARY, "type": "image", "data": encoded}
+        return str(self.control("inbound", **command)["message"]["id"]["id"])
+
+    def edit(self, message_id: str, text: str) -> None:
+        message = {**self._message(message_id), "body": text}
+        self._callback("message_edit", message=message, newBody=text, prevBody="?")
+
+    def revoke(self, message_id: str) -> None:
+        message = {**self._message(message_id), "body": "", "type": "revoked"}
+        self._callback("message_revoke_everyone", message=message)
+
     def other_events(self) -> None:
         self.control(f"sessions/{SESSION}", action="conflict")
-        # The simulator posts no files. The journal has replaced its base64.
-        message = {"id": {"id": self.customer_writes("foto")}, "fromMe": False}
+        # The journal has replaced the file's base64.
         file = {"filename": "foto.png", "data": {"stored": "inbound/1.bin", "size": 1}}
-        data = {"message": message, "messageMedia": file}
-        callback = {"dataType": "media", "sessionId": SESSION, "data": data}
-        headers = {"Content-Type": "application/json"}
-        requests.post(self.receiver.url, json.dumps(callback), headers=headers, timeout=5)
+        id_ = self.customer_writes("foto")
+        self._callback("media", message=self._message(id_), messageMedia=file)
+        person = {"id": {"fromMe": False}, "senderId": CHAT, "timestamp": 1795301018}
+        key = self._message(id_)["id"]
+        self._callback("message_reaction", reaction={**person, "msgId": key, "reaction": "👍"})
+        vote = {"voter": CHAT, "selectedOptions": [{"name": "a"}], "parentMsgKey": key}
+        self._callback("vote_update", vote={**vote, "interractedAtTs": 1795301018000})
+
+    def _message(self, id_: str) -> dict[str, Any]:
+        key = {"fromMe": False, "remote": CHAT, "id": id_, "_serialized": f"false_{CHAT}_{id_}"}
+        return {"id": key, "fromMe": False, "from": CHAT, "type": "chat", "timestamp": 1795301018}
+
+    def _callback(self, kind: str, **data: Any) -> None:
+        self.control("callback", session=SESSION, kind=kind, data=data)
 
     def session(self) -> Session | None:
         return WwebjsSession(self)

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from channels_app.providers.events import EditEvent, RevokeEvent, UnsupportedEvent
+from channels_app.providers.events import (
+    US,
+    EditEvent,
+    ReactionEvent,
+    RevokeEvent,
+    UnsupportedEvent,
+    VoteEvent,
+)
 from channels_app.providers.evolution import events as evolution_events
 from tests import FIXTURES_DIR
 from tests.channels_app.providers.evolution.bodies import (
@@ -68,7 +75,6 @@ def test_the_sender_of_an_own_message_is_not_the_customer() -> None:
 @pytest.mark.parametrize(
     ("jid", "kind"),
     [
-        ("120363025246125486@g.us", "group"),
         ("status@broadcast", "status"),
         ("1795300000@broadcast", "broadcast"),
         ("120363000000000000@newsletter", "newsletter"),
@@ -106,10 +112,13 @@ def test_a_local_time_with_a_false_z_does_not_shift_a_message() -> None:
     assert message.at == dt.datetime.fromisoformat(times["real_utc"])
 
 
-@pytest.mark.parametrize("time", [None, 0, -1, True, "", "soon", 10**20, {"low": 1}, [], 1e300])
-def test_a_message_without_a_time_is_unsupported_and_date_time_is_ignored(time: Any) -> None:
-    event = read_one(upsert(HELLO, messageTimestamp=time))
-    assert event == UnsupportedEvent("shop", "message:conversation")
+@pytest.mark.parametrize(
+    "time",
+    [None, 0, -1, True, "", "soon", 10**20, {"low": 1}, [], 1e300, 1795990000000],
+)
+def test_a_message_without_a_readable_time_is_a_message(time: Any) -> None:
+    """`date_time` cannot replace it."""
+    assert read_message(upsert(HELLO, messageTimestamp=time)).at is None
 
 
 @pytest.mark.parametrize("half", [{}, key(id=""), key(id=5), {"id": "3A01"}, None])
@@ -119,8 +128,31 @@ def test_a_message_without_an_id_or_address_is_unsupported(half: Any) -> None:
 
 @pytest.mark.parametrize("message", [None, {}, [], "oi"])
 @pytest.mark.parametrize("message_type", ["conversation", "imageMessage"])
-def test_a_message_without_content_is_unsupported(message: Any, message_type: str) -> None:
-    assert read_one(upsert(message, message_type)) == UnsupportedEvent("shop", "message:")
+def test_a_message_without_content_is_one_that_only_the_phone_shows(
+    message: Any, message_type: str
+) -> None:
+    event = read_message(upsert(message, message_type))
+    assert (event.type, event.text) == ("unknown", "")
+
+
+@pytest.mark.parametrize(
+    ("stub", "expected"),
+    [(2, "waiting"), ("CIPHERTEXT", "waiting"), (0, "unknown"), (None, "unknown")],
+)
+def test_a_message_that_was_not_decrypted_is_waited_for(stub: Any, expected: str) -> None:
+    assert read_message(upsert(None, "unknown", messageStubType=stub)).type == expected
+
+
+@pytest.mark.parametrize("stub", [1, 27, 40, "GROUP_CREATE"])
+def test_a_notice_of_whatsapp_is_no_message(stub: Any) -> None:
+    event = read_one(upsert(None, "unknown", messageStubType=stub))
+    assert event == UnsupportedEvent("shop", f"message:stub:{stub}")
+
+
+def test_a_message_whose_content_comes_later_is_stored_again() -> None:
+    empty, complete = upsert({}), upsert(HELLO)
+    assert evolution_events.dedupe_key(empty) != evolution_events.dedupe_key(complete)
+    assert evolution_events.dedupe_key(empty) == evolution_events.dedupe_key(upsert(None))
 
 
 def test_our_own_name_is_not_the_customers() -> None:
@@ -160,10 +192,9 @@ def test_a_message_sent_by_the_api_is_always_outgoing() -> None:
             {"contactsArrayMessage": {"contacts": [{"displayName": n} for n in ("A", "B")]}},
             "contactsArrayMessage",
             "contacts",
-            "A, B",
+            "A\nB",
         ),
         ({"contact": [{"displayName": "Bob"}]}, "conversation", "contacts", "Bob"),
-        ({"reactionMessage": {"text": "👍"}}, "conversation", "reaction", "👍"),
         (
             {"templateButtonReplyMessage": {"selectedId": "1", "selectedDisplayText": "Sim"}},
             "templateButtonReplyMessage",
@@ -196,8 +227,9 @@ def test_a_message_sent_by_the_api_is_always_outgoing() -> None:
         ),
         ({"conversation": "Sim"}, "interactiveMessage", "interactive", "Sim"),
         ({"pollCreationMessage": {"name": "P"}}, "pollCreationMessage", "poll", "P"),
-        ({"eventMessage": {"name": "Festa"}}, "eventMessage", "unknown", "Festa"),
-        ({"viewOnceMessageV2": {}}, "viewOnceMessageV2", "unknown", ""),
+        ({"eventMessage": {"name": "Festa"}}, "eventMessage", "event", "Festa"),
+        ({"viewOnceMessageV2": {}}, "viewOnceMessageV2", "view_once", ""),
+        ({"newMessage": {"inner": {"caption": "oi"}}}, "newMessage", "unknown", "oi"),
     ],
 )
 def test_the_content_has_the_cloud_apis_format(
@@ -215,6 +247,7 @@ def test_the_content_has_the_cloud_apis_format(
         "viewOnceMessageV2",
         "viewOnceMessageV2Extension",
         "documentWithCaptionMessage",
+        "anEnvelopeToCome",
     ],
 )
 def test_envelopes_are_unwrapped(wrapper: str) -> None:
@@ -227,7 +260,7 @@ def test_envelopes_are_unwrapped(wrapper: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["senderKeyDistributionMessage", "encReactionMessage", "albumMessage", "pinInChatMessage"],
+    ["senderKeyDistributionMessage", "encReactionMessage", "pinInChatMessage"],
 )
 def test_a_technical_message_is_not_a_message(name: str) -> None:
     message = {name: {"x": 1}, "messageContextInfo": {}}
@@ -281,9 +314,49 @@ def test_a_vote_has_the_selected_options() -> None:
         "pollCreationMessageKey": {"id": "3EB0"},
         "vote": {"selectedOptions": ["a", "b"]},
     }
-    event = read_message(upsert({"pollUpdateMessage": vote}, "pollUpdateMessage"))
-    assert (event.type, event.text) == ("poll", "a, b")
-    assert event.content["message_id"] == "3EB0"
+    event = read_one(upsert({"pollUpdateMessage": vote}, "pollUpdateMessage"))
+    at = dt.datetime(2026, 11, 21, 22, 26, 40, tzinfo=dt.UTC)
+    assert event == VoteEvent("shop", "3EB0", "+5511988887777", ("a", "b"), at, "Ana")
+
+
+def test_the_results_of_a_poll_are_votes() -> None:
+    results = [
+        {"name": "a", "voters": [ANA, "me"]},
+        {"name": "b", "voters": [ANA]},
+        {"name": "c", "voters": []},
+    ]
+    data = {"keyId": "3EB0", "remoteJid": ANA, "status": "SERVER_ACK", "pollUpdates": results}
+    assert list(evolution_events.read(body("messages.update", data))) == [
+        VoteEvent("shop", "3EB0", "+5511988887777", ("a", "b")),
+        VoteEvent("shop", "3EB0", US, ("a",)),
+    ]
+
+
+@pytest.mark.parametrize("emoji", ["👍", ""])
+def test_a_reaction_names_the_message(emoji: str) -> None:
+    message = {"reactionMessage": {"text": emoji, "key": {"id": "3EB0"}}}
+    for from_me, by in ((False, "+5511988887777"), (True, US)):
+        event = read_one(upsert(message, "conversation", key=key(fromMe=from_me)))
+        assert isinstance(event, ReactionEvent)
+        assert (event.provider_message_id, event.by, event.emoji) == ("3EB0", by, emoji)
+
+
+def test_what_stands_beside_the_content_is_kept() -> None:
+    info = {
+        "stanzaId": "3EB0",
+        "quotedMessage": {"imageMessage": {"caption": "antes"}},
+        "isForwarded": True,
+        "forwardingScore": 7,
+        "externalAdReply": {"title": "Promo", "sourceUrl": "https://fb.me/x", "ctwaClid": "c"},
+    }
+    event = read_message(upsert(HELLO, contextInfo=info))
+    assert event.context == {
+        "quoted": {"id": "3EB0", "text": "antes", "type": "image"},
+        "forwarded": "often",
+        "referral": {"headline": "Promo", "source_url": "https://fb.me/x", "ctwa_clid": "c"},
+    }
+    status = {**info, "remoteJid": "status@broadcast", "isForwarded": False}
+    assert read_message(upsert(HELLO, contextInfo=status)).context["quoted"]["status"] is True
 
 
 def test_a_vote_that_was_not_decrypted_is_unsupported() -> None:

@@ -60,7 +60,7 @@ def test_a_failure_has_a_status_but_no_reason(status: str) -> None:
     assert (event.failure.code, event.failure.detail) == ("error", status)
 
 
-@pytest.mark.parametrize("status", ["PENDING", "DELETED", "EDITED", "", None, 3])
+@pytest.mark.parametrize("status", ["PENDING", "DELETED", "EDITED", "", None, 1, 9, -1, True])
 def test_any_other_status_is_unsupported_and_deletes_nothing(status: Any) -> None:
     # 2.3.6 sends DELETED for every update without a status, including edits.
     assert isinstance(read_one(update(status)), UnsupportedEvent)

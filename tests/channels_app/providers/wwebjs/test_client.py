@@ -37,6 +37,7 @@ from core.phone_numbers import other_brazilian_form
 from simulators.base import RunningApp, run_in_thread
 from simulators.wwebjs.app import WwebjsSettings, WwebjsSimulator
 from tests.channels_app.conftest import (
+    IMPATIENT,
     ORDINARY,
     SESSION,
     WWEBJS_KEY,
@@ -494,7 +495,7 @@ def server() -> Iterator[Server]:
             ready_sessions=(SESSION,),
             send_seconds=0,
             ack_delay=0,
-            protocol_timeout=1.5,
+            protocol_timeout=2 * IMPATIENT,
             late_delivery_seconds=0.1,
         )
     )
@@ -612,7 +613,7 @@ def test_each_scenario_of_the_simulated_server_has_the_documented_outcome(
 ) -> None:
     server.simulator.settings.error_prefix = prefix
     with pytest.raises(SendError) as caught:
-        server.send(name, request_timeout_seconds=1)
+        server.send(name, request_timeout_seconds=IMPATIENT if code == "timeout" else 3)
     assert (type(caught.value), caught.value.code) == (kind, code)
 
 
@@ -665,7 +666,7 @@ def test_an_invalid_address_is_rejected() -> None:
 def test_a_look_up_without_a_response_is_transient(raw_server: Start, failure: str) -> None:
     http_server = raw_server(lambda conn, n: conn.recv(1) if failure == "silent" else "close")
     with pytest.raises(Transient) as caught:
-        unguarded(with_wwebjs(http_server.url, request_timeout_seconds=1).wwebjs).send(
+        unguarded(with_wwebjs(http_server.url, request_timeout_seconds=IMPATIENT).wwebjs).send(
             text_message()
         )
     assert caught.value.code == "lookup_failed"
@@ -824,7 +825,7 @@ def test_a_check_of_a_slow_server_ends_in_time(server: Server) -> None:
     # The status of a crashed page takes 181 s; here it never arrives.
     server.simulator.settings.protocol_timeout = 24 * 3600
     server.steer("crash_page")
-    assert not check(server, request_timeout_seconds=1).ok
+    assert not check(server, request_timeout_seconds=IMPATIENT).ok
 
 
 def test_the_check_handles_a_session_without_a_name(raw_server: Start) -> None:

@@ -101,7 +101,7 @@ def _store_keys_of_pending_events(PendingEvent: Any) -> None:
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("messaging", "0008_contact_addresses")]
+    dependencies = [("messaging", "0010_contact_addresses")]
 
     operations = [
         migrations.RunPython(add_addresses, migrations.RunPython.noop),

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("channels_app", "0003_version_of_webhook_keys"),
-        ("messaging", "0007_outbox"),
+        ("messaging", "0009_reactions_votes_and_context"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                             ("phone", "phone number"),
                             ("user_id", "user id"),
                             ("parent_user_id", "parent user id"),
-                            ("lid", "LID"),
+                            ("lid", "LID"), ("group", "group"),
                         ],
                         max_length=14,
                         verbose_name="kind",

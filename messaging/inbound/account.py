@@ -1,0 +1,44 @@
+"""Apply what Meta reports about accounts, numbers and templates, and what customers want."""
+
+from __future__ import annotations
+
+from django.db.models import Q
+from django.utils import timezone
+
+from channels_app.incidents import incidents
+from channels_app.models import Channel, Incident
+from channels_app.providers import addresses
+from channels_app.providers.events import AccountEvent, PreferenceEvent
+from messaging import contacts
+from messaging.models import Contact
+
+
+def apply_account(channel: Channel, event: AccountEvent) -> None:
+    """Raise or end the incident of the event's topic. The caller holds a transaction."""
+    connection = channel.primary
+    now = timezone.now()
+    if not event.reason:
+        incidents.mark_recovered(connection, at=now, kind=Incident.Kind.ACCOUNT, code=event.topic)
+        return
+    incidents.open_or_update(
+        connection,
+        reason=event.reason,
+        detail=event.detail,
+        at=now,
+        kind=Incident.Kind.NOTICE if event.passing else Incident.Kind.ACCOUNT,
+        code=event.topic,
+    )
+
+
+def apply_preference(channel: Channel, event: PreferenceEvent) -> None:
+    """Note on the contact whether the customer wants marketing; the latest wish counts.
+
+    Customers who never wrote have wishes, too: the contact is created.
+    """
+    at = min(event.at or timezone.now(), timezone.now())
+    named = addresses.named(phone_number=event.phone_number, user_id=event.user_id)
+    contact = contacts.learn(channel, named)
+    earlier = Q(marketing_wish_at=None) | Q(marketing_wish_at__lte=at)
+    Contact.objects.filter(earlier, pk=contact.pk).update(
+        marketing_stopped=event.stopped, marketing_wish_at=at
+    )

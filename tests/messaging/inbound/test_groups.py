@@ -1,0 +1,104 @@
+"""Groups of a Baileys channel are conversations of their own, whose authors are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.template.loader import render_to_string
+
+from channels_app.models import Channel
+from messaging import selectors
+from messaging.models import Contact, Conversation, InboundEvent, Message
+from messaging.templatetags.conversations import contact_name, preview
+from tests.factories import change_channel
+from tests.messaging.field_cases import receive_evolution
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("plain_static")]
+
+GROUP = "120363025246125486@g.us"
+
+
+@pytest.fixture
+def baileys(make_channel: Callable[..., Channel]) -> Channel:
+    return make_channel(
+        kind="baileys",
+        phone_number_id="",
+        evolution_url="http://127.0.0.1:9",
+        evolution_api_key="key",
+        instance_name="oficina_demo",
+    )
+
+
+def written(
+    text: str, id_: str, *, chat: str = GROUP, author: str = "5511988887777", **key: Any
+) -> dict[str, Any]:
+    participant = {"participant": f"{author}@s.whatsapp.net"} if chat == GROUP else {}
+    data = {
+        "key": {"remoteJid": chat, "fromMe": False, "id": id_, **participant, **key},
+        "pushName": f"Pessoa {author[-2:]}",
+        "message": {"conversation": text},
+        "messageTimestamp": "NOW",
+    }
+    return {"event": "messages.upsert", "data": data}
+
+
+def test_a_group_is_a_conversation_whose_authors_are_named(baileys: Channel) -> None:
+    receive_evolution(
+        baileys,
+        [
+            written("oi a todos", "3A1"),
+            written("bom dia", "3A2", author="5511988887766"),
+            written("só para vocês", "3A3", chat="5511988887777@s.whatsapp.net"),
+            written("pelo LID", "3A4", participant="123@lid", participantAlt="5511988887755@c.us"),
+        ],
+    )
+    private = Conversation.objects.get(contact__phone_number="+5511988887777")
+    group = Conversation.objects.get(contact__user_id=GROUP)
+    assert [message.text for message in private.messages.all()] == ["só para vocês"]
+    page = selectors.message_page(group).messages
+    assert [message.text for message in page] == ["oi a todos", "bom dia", "pelo LID"]
+    authors = [message.context["author"] for message in page]
+    assert [author["id"] for author in authors] == [
+        "+5511988887777", "+5511988887766", "+5511988887755",
+    ]  # fmt: skip
+    assert "Pessoa 66" in render_to_string("messaging/_message.html", {"message": page[1]})
+    assert preview(page[0]) == "Pessoa 77: oi a todos"
+    assert group.unread_count == 3
+    # People of a group who never wrote to us are no contacts.
+    assert Contact.objects.count() == 2
+
+
+def test_a_group_has_its_name_and_reactions_of_several_people(baileys: Channel) -> None:
+    names = {"event": "groups.upsert", "data": [{"id": GROUP, "subject": "Clientes VIP"}]}
+    reaction = {"reactionMessage": {"text": "👍", "key": {"id": "3A1"}}}
+    first, second = written("", "3A5"), written("", "3A6", author="5511988887766")
+    for event in (first, second):
+        event["data"]["message"] = reaction
+    receive_evolution(baileys, [written("oi", "3A1"), names, first, second])
+    [message] = Message.objects.all()
+    assert contact_name(message.conversation.contact) == "Clientes VIP"
+    people = {one["by"]: one["emoji"] for one in message.reactions}
+    assert people == {"+5511988887777": "👍", "+5511988887766": "👍"}
+
+
+def test_a_group_without_a_known_name_has_one_for_people(baileys: Channel) -> None:
+    receive_evolution(baileys, [written("oi", "3A1")])
+    assert contact_name(Contact.objects.get()) == "Grupo 125486"
+
+
+def test_groups_are_counted_and_not_shown_if_the_channel_ignores_them(baileys: Channel) -> None:
+    change_channel(baileys, ignore_groups=True)
+    receive_evolution(baileys, [written("oi", "3A1")])
+    assert not Conversation.objects.exists()
+    assert InboundEvent.objects.get().skipped == "group"
+
+
+@pytest.mark.parametrize(
+    ("chat", "name"), [("120363@newsletter", "newsletter"), ("status@broadcast", "status")]
+)
+def test_newsletters_and_status_posts_are_counted(baileys: Channel, chat: str, name: str) -> None:
+    receive_evolution(baileys, [written("oi", "3A1", chat=chat)])
+    assert not Conversation.objects.exists()
+    assert InboundEvent.objects.get().skipped == name
