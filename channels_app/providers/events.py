@@ -190,6 +190,7 @@ class AddressEvent:
     addresses: tuple[Address, ...]
 
 
+@dataclass(frozen=True, slots=True)
 class GroupEvent:
     """The provider reported the name of a group; `group_id` is its address, which ends in @g.us."""
 
