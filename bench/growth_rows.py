@@ -41,6 +41,12 @@ _STEPS = (
     FROM generate_series(%(first_conversation)s, %(conversations)s) n
     """,
     """
+    INSERT INTO messaging_contactaddress (contact_id, kind, value, key, scope, created_at)
+    SELECT n, 'phone', '+55119' || lpad(n::text, 8, '0'), '+55119' || lpad(n::text, 8, '0'), '',
+        now() - interval '200 days'
+    FROM generate_series(%(first_conversation)s, %(conversations)s) n
+    """,
+    """
     INSERT INTO messaging_conversation
         (id, channel_id, contact_id, last_message_at, last_inbound_at, unread_count, created_at)
     SELECT n, (%(channels)s::bigint[])[1 + n %% 5], n, NULL,
@@ -79,7 +85,8 @@ _STEPS = (
     """
     INSERT INTO messaging_message (id, conversation_id, direction, type, text, content, media_id,
         status, route, error_code, error_title, error_detail, decision, round, round_route,
-        round_started_at, faults, version, provider_message_id, provider_chat, sent_outside,
+        round_started_at, faults, version, provider_message_id, message_key, provider_chat,
+        sent_outside,
         client_reference, idempotency_key, request_digest, created_by_id, created_at, updated_at)
     SELECT id, conversation_id, CASE WHEN is_out THEN 'out' ELSE 'in' END,
         CASE WHEN media_id IS NULL THEN 'text' ELSE 'image' END,
@@ -90,7 +97,8 @@ _STEPS = (
         CASE WHEN is_out AND (fate = 'rejected' OR route <> 'official') THEN '131026' ELSE '' END,
         '', '', CASE WHEN is_out AND fate = 'rejected' THEN 'no_fallback'
             WHEN is_out AND fate = 'unconfirmed' THEN 'unconfirmed_hold' ELSE '' END,
-        1, 'official', at, 0, 4, CASE WHEN is_out THEN '' ELSE 'wamid.in' || n END, '', false,
+        1, 'official', at, 0, 4, CASE WHEN is_out THEN '' ELSE 'wamid.in' || n END,
+        CASE WHEN is_out THEN '' ELSE 'wamid.in' || n END, '', false,
         CASE WHEN is_out AND has_reference THEN 'order-' || n ELSE '' END,
         CASE WHEN is_out THEN 'key-' || n ELSE '' END, '',
         CASE WHEN is_out THEN %(user)s END, at, at + interval '5 seconds'
@@ -99,14 +107,16 @@ _STEPS = (
     # A fallback comes after a rejection: 1.1 attempts a message.
     """
     INSERT INTO messaging_deliveryattempt (message_id, number, round, connection_id, rule, outcome,
-        receipt, error_code, error_title, error_detail, provider_message_id, reserved_id,
-        started_at, finished_at)
+        receipt, error_code, error_title, error_detail, provider_message_id, message_key,
+        reserved_id, started_at, finished_at)
     SELECT made.id, 1, 1, official.id, 'first',
         CASE WHEN fate = 'unconfirmed' THEN 'unknown' WHEN fate = 'rejected' OR route <> 'official'
             THEN 'rejected' ELSE 'accepted' END,
         CASE WHEN fate IN ('sent', 'delivered', 'read') AND route = 'official' THEN fate
             ELSE '' END,
         CASE WHEN fate = 'rejected' OR route <> 'official' THEN '131026' ELSE '' END, '', '',
+        CASE WHEN route = 'official' AND fate NOT IN ('rejected', 'unconfirmed')
+            THEN 'wamid.out' || n ELSE '' END,
         CASE WHEN route = 'official' AND fate NOT IN ('rejected', 'unconfirmed')
             THEN 'wamid.out' || n ELSE '' END,
         '', at + interval '20 ms', at + interval '200 ms'
@@ -116,10 +126,11 @@ _STEPS = (
     """,
     """
     INSERT INTO messaging_deliveryattempt (message_id, number, round, connection_id, rule, outcome,
-        receipt, error_code, error_title, error_detail, provider_message_id, reserved_id,
-        started_at, finished_at)
+        receipt, error_code, error_title, error_detail, provider_message_id, message_key,
+        reserved_id, started_at, finished_at)
     SELECT made.id, 2, 1, session.id, 'rejected', 'accepted', fate, '', '', '',
-        'true_' || n || '@c.us_' || n, '', at + interval '1 s', at + interval '2 s'
+        'true_' || n || '@c.us_' || n, 'true_' || n || '@c.us_' || n, '',
+        at + interval '1 s', at + interval '2 s'
     FROM made JOIN channels_app_connection session
         ON session.channel_id = made.channel_id AND session.provider = 'wwebjs'
     WHERE is_out AND route <> 'official' AND fate NOT IN ('rejected', 'unconfirmed') ORDER BY at

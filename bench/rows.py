@@ -20,7 +20,7 @@ def main(count: int, channel_id: int) -> None:
 
     from channels_app.models import Channel, Connection
     from messaging.delivery import statuses
-    from messaging.models import Contact, Conversation, DeliveryAttempt, Message
+    from messaging.models import Contact, ContactAddress, Conversation, DeliveryAttempt, Message
 
     channel = Channel.objects.get(pk=channel_id)
     connection = Connection.objects.stored(channel, statuses.Route.OFFICIAL)
@@ -28,6 +28,12 @@ def main(count: int, channel_id: int) -> None:
     first = 10_000_000 + Contact.objects.count()
     numbers = [f"+55119{first + number}" for number in range(count)]
     made = Contact.objects.bulk_create([Contact(phone_number=number) for number in numbers])
+    ContactAddress.objects.bulk_create(
+        [
+            ContactAddress(contact=contact, kind="phone", value=number, key=number)
+            for contact, number in zip(made, numbers, strict=True)
+        ]
+    )
     talks = Conversation.objects.bulk_create(
         [Conversation(channel=channel, contact=contact, last_message_at=now) for contact in made]
     )
@@ -55,6 +61,7 @@ def main(count: int, channel_id: int) -> None:
                 rule="first",
                 outcome=statuses.Outcome.ACCEPTED,
                 provider_message_id=f"wamid.BENCH{message.pk.hex}",
+                message_key=f"wamid.BENCH{message.pk.hex}",
                 started_at=now,
                 finished_at=now,
             )

@@ -14,6 +14,8 @@ from messaging.inbound.replay import replay
 from messaging.models import (
     CallAttempt,
     Contact,
+    ContactAddress,
+    ContactMerge,
     Conversation,
     DeliveryAttempt,
     InboundEvent,
@@ -63,10 +65,23 @@ class AttemptInline(ReadOnly, _Inline):
         return super().get_queryset(request).select_related("connection__channel")
 
 
+class AddressInline(ReadOnly, _Inline):
+    model = ContactAddress
+    extra = 0
+
+
 @admin.register(Contact)
 class ContactAdmin(ReadOnly, _ModelAdmin):
-    list_display = ("name", "phone_number", "user_id", "created_at")
-    search_fields = ("name", "phone_number", "user_id")
+    list_display = ("name", "phone_number", "user_id", "username", "merged_into", "created_at")
+    list_select_related = ("merged_into",)
+    search_fields = ("name", "phone_number", "user_id", "username", "addresses__value")
+    inlines = (AddressInline,)
+
+
+@admin.register(ContactMerge)
+class ContactMergeAdmin(ReadOnly, _ModelAdmin):
+    list_display = ("contact", "merged", "reason", "created_by", "created_at", "undone_at")
+    list_select_related = ("contact", "merged", "created_by")
 
 
 @admin.register(Conversation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -46,9 +47,13 @@ def begin(conversation: Conversation, *, user: User) -> str:
     caller = wavoip.caller_of(conversation.channel)
     if caller is None:
         raise CallRefused(_("No active channel of this conversation has a Wavoip key."))
-    call = CallAttempt.objects.create(
-        conversation=conversation, channel=caller, phone_number=number, created_by=user
-    )
+    with transaction.atomic():
+        call = CallAttempt.objects.create(
+            conversation=contacts.lock_conversation(conversation),
+            channel=caller,
+            phone_number=number,
+            created_by=user,
+        )
     publisher.call_changed(call)
     return wavoip.link(caller, phone_number=number, name=conversation.contact.name)
 

@@ -1,67 +1,99 @@
-"""Contacts and conversations: look up or create."""
+"""Contacts and conversations: look up or create; learn which addresses are one customer's.
+
+Whatever names two addresses together — an event, or the answer to a send — passes through `learn`,
+in any order and any number of times. If two contacts turn out to be one, they are merged
+(`messaging.merging`). Every query by address uses `ContactAddress.key`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.core.exceptions import ValidationError
+from django.db import connection, transaction
+from django.db.models import OuterRef, Q, QuerySet
+from django.utils.translation import gettext_lazy as _
+
 from channels_app.models import Channel
+from channels_app.providers import addresses
+from channels_app.providers.addresses import Address, Kind
 from core import phone_numbers
-from messaging.models import Contact, Conversation
+from messaging import merging
+from messaging.models import Contact, ContactAddress, Conversation, DeliveryAttempt
+
+if TYPE_CHECKING:
+    from channels_app.providers.base import Accepted
 
 
 def conversation_with(
-    channel: Channel, *, phone_number: str = "", user_id: str = "", name: str = ""
+    channel: Channel,
+    *,
+    phone_number: str = "",
+    user_id: str = "",
+    also: Iterable[Address] = (),
+    name: str = "",
+    username: str = "",
+    is_current: bool = True,
 ) -> Conversation:
     """Return the channel's conversation with the customer; create it if there is none.
 
-    See `contact_with`. Safe for concurrent callers.
+    All addresses are the same customer's, and are stored as such. `phone_number` is E.164 in any
+    spelling, `user_id` a business-scoped id, a LID or a group's address. What an old event says
+    (`is_current` False) only fills what is unknown. Safe for concurrent callers.
     """
-    contact = contact_with(phone_number=phone_number, user_id=user_id, name=name)
-    conversation, _ = Conversation.objects.get_or_create(channel=channel, contact=contact)
+    named = addresses.named(phone_number=phone_number, user_id=user_id, also=also)
+    with transaction.atomic():
+        contact = learn(channel, named, is_current=is_current)
+        changes = _description(contact, name=name, username=username, is_current=is_current)
+        _store(contact, changes)
+        conversation, _ = Conversation.objects.get_or_create(channel=channel, contact=contact)
     return conversation
 
 
-def contact_with(*, phone_number: str = "", user_id: str = "", name: str = "") -> Contact:
-    """Return the customer with these addresses; create it if there is none.
-
-    `phone_number` is E.164; a Brazilian number with and without the ninth digit is one customer.
-    The provider's values fill empty fields; an address that belongs to another customer is not
-    moved. Safe for concurrent callers.
-    """
-    name = name[:200]
-    contact = _find(phone_number, user_id)
-    if contact is None:
-        key = {"phone_number": phone_number} if phone_number else {"user_id": user_id}
-        contact, _ = Contact.objects.get_or_create(
-            **key, defaults={"name": name, "user_id": user_id or None}
-        )
-    changes = {
-        field: value
-        for field, value in (("name", name), ("user_id", user_id), ("phone_number", phone_number))
-        if value and not getattr(contact, field) and not _is_taken(field, value)
-    }
-    if changes:
-        Contact.objects.filter(pk=contact.pk).update(**changes)
-    return contact
-
-
 def lock_conversation_with(
-    channel: Channel, *, phone_number: str = "", user_id: str = "", name: str = ""
+    channel: Channel,
+    *,
+    phone_number: str = "",
+    user_id: str = "",
+    also: Iterable[Address] = (),
+    name: str = "",
+    username: str = "",
+    is_current: bool = True,
 ) -> Conversation:
     """Like `conversation_with`, but locked until the end of the transaction.
 
     Most messages come from customers whose details are already stored: one query.
     """
-    locked = Conversation.objects.select_related("contact").select_for_update(of=("self",))
-    if phone_number:
-        known = locked.filter(contact__phone_number__in=phone_numbers.spellings(phone_number))
-    else:
-        known = locked.filter(contact__user_id=user_id)
-    match = known.filter(channel=channel).order_by("contact_id").first()
-    if match is not None and not (
-        (name and not match.contact.name) or (user_id and not match.contact.user_id)
-    ):
-        return match
-    conversation = conversation_with(channel, phone_number=phone_number, user_id=user_id, name=name)
-    return locked.get(pk=conversation.pk)
+    named = addresses.named(phone_number=phone_number, user_id=user_id, also=also)
+    keys = {address.key for address in named}
+    owned = ContactAddress.objects.filter(key__in=keys)
+    of_contact = owned.filter(contact=OuterRef("contact"))
+    known: list[Any] = list(
+        _locked()
+        .filter(channel=channel, contact__in=owned.values("contact"))
+        .annotate(known_keys=ArraySubquery(of_contact.values("key")))
+    )
+    if len(known) == 1 and set(known[0].known_keys) == keys:
+        conversation: Conversation = known[0]
+        contact = conversation.contact
+        changes = _current(contact, named, is_current=is_current) | _description(
+            contact, name=name, username=username, is_current=is_current
+        )
+        if not changes:
+            return conversation
+    conversation = conversation_with(
+        channel,
+        phone_number=phone_number,
+        user_id=user_id,
+        also=also,
+        name=name,
+        username=username,
+        is_current=is_current,
+    )
+    return _locked().get(pk=conversation.pk)
 
 
 def lock_conversation_of(message_id: str) -> Conversation:
@@ -69,13 +101,287 @@ def lock_conversation_of(message_id: str) -> Conversation:
     return Conversation.objects.select_for_update().get(messages__pk=message_id)
 
 
-def _is_taken(field: str, value: str) -> bool:
-    return field != "name" and Contact.objects.filter(**{field: value}).exists()
+def lock_conversation(conversation: Conversation) -> Conversation:
+    """Lock a conversation, or the one that it was joined to, until the end of the transaction."""
+    while True:
+        locked = Conversation.everything.select_related("contact").select_for_update(of=("self",))
+        found = locked.get(pk=conversation.pk)
+        if found.merged_into is None:
+            return found
+        conversation = found.merged_into
 
 
-def _find(phone_number: str, user_id: str) -> Contact | None:
-    if phone_number:
-        matches = Contact.objects.filter(phone_number__in=phone_numbers.spellings(phone_number))
-        if contact := matches.order_by("pk").first():
-            return contact
-    return Contact.objects.filter(user_id=user_id).first() if user_id else None
+def _locked() -> QuerySet[Conversation]:
+    return Conversation.objects.select_related("contact").select_for_update(of=("self",))
+
+
+def find(address: Address) -> Contact | None:
+    """Return the contact with this address."""
+    owner = ContactAddress.objects.select_related("contact").filter(key=address.key).first()
+    if owner is not None:
+        return owner.contact
+    return _without_addresses([address]).first()
+
+
+def find_written(text: str) -> Contact:
+    """Return the contact with an address that a person entered. Raises ValidationError."""
+    try:
+        address: Address | None = Address(Kind.PHONE, phone_numbers.normalize(text))
+    except ValueError:
+        address = addresses.parse(text.strip())
+    contact = find(address) if address else None
+    if contact is None:
+        raise ValidationError({"with": _("There is no contact with this address.")})
+    return contact
+
+
+def address_of(contact: Contact, text: str) -> ContactAddress:
+    """Return one of the contact's addresses by its value. Raises ValidationError."""
+    for row in contact.addresses.all():
+        if text.strip() in (row.value, row.key):
+            return row
+    raise ValidationError({"address": _("The contact has no such address.")})
+
+
+def rename(contact: Contact, name: str) -> None:
+    """Give a contact the name that a person entered; "" leaves it to the providers again."""
+    contact.name = name.strip()[:200] or contact.name
+    contact.named_by_staff = bool(name.strip())
+    contact.save(update_fields=["name", "named_by_staff"])
+
+
+def ids_with(named: Iterable[Address]) -> list[int]:
+    """Return the ids of the contacts that have one of these addresses, in any spelling.
+
+    A query of its own: joined to others, the planner may read whole tables.
+    """
+    keys = {address.key for address in named}
+    owned = ContactAddress.objects.filter(key__in=keys)
+    return list(owned.order_by().values_list("contact_id", flat=True).distinct())
+
+
+# -- Learning ------------------------------------------------------------------------------------
+
+
+def learn(channel: Channel, named: Sequence[Address], *, is_current: bool = True) -> Contact:
+    """Store that these addresses are one customer's; return the contact, which may be new.
+
+    If the event is current, the first address of each kind is the one to send to. Contacts that a
+    person keeps apart stay so; the one with the first address is returned. The caller holds a
+    transaction, in which the addresses and contacts stay locked.
+    """
+    named = _without_our_own(channel, named)
+    _lock_addresses(named)
+    owners = _lock_owners(named)
+    contact: Contact | None = None
+    reason = " = ".join(address.value for address in named)
+    for owner in list(dict.fromkeys(chain(*owners.values()))):
+        if contact is None:
+            contact = owner
+        elif not merging.are_kept_apart(contact, owner):
+            contact = merging.merge(contact, owner, reason=reason)
+            owners = _owners(named)
+    contact = contact or _create(named)
+    theirs = [one for one in named if contact in owners.get(one.key, [contact])]
+    _add_addresses(channel, contact, theirs)
+    _store(contact, _current(contact, theirs, is_current=is_current))
+    return contact
+
+
+def learn_pair(channel: Channel, named: Sequence[Address], *, is_current: bool = False) -> None:
+    """Store that these addresses are one customer's, whether or not either is known yet.
+
+    One query if that is known. The caller holds a transaction.
+    """
+    named = _without_our_own(channel, named)
+    if len(named) > 1 and (is_current or unknown_pairs([named])):
+        learn(channel, named, is_current=is_current)
+
+
+def learn_from_answer(attempt: DeliveryAttempt, accepted: Accepted) -> None:
+    """Store what the answer to a send says about its recipient: another address of the same person.
+
+    The caller holds no transaction. No query if the answer names the address that was sent to.
+    """
+    named = named_by_answer(attempt, accepted)
+    if len(named) > 1:
+        with transaction.atomic():
+            learn_pair(attempt.message.conversation.channel, named)
+
+
+def named_by_answer(attempt: DeliveryAttempt, accepted: Accepted) -> tuple[Address, ...]:
+    """Return the address that was sent to, and those that the answer names besides."""
+    to = address_for(attempt.message.conversation, attempt.connection.provider)
+    answered = filter(None, (to, accepted.recipient_id, accepted.lid))
+    return addresses.unique(filter(None, map(addresses.of_answer, answered)))
+
+
+def unknown_pairs(pairs: Iterable[Sequence[Address]]) -> set[frozenset[str]]:
+    """Return those pairs, as sets of keys, that are not stored as one contact's. One query."""
+    keys = {frozenset(address.key for address in pair) for pair in pairs}
+    keys = {pair for pair in keys if len(pair) > 1}
+    if not keys:
+        return set()
+    owned = ContactAddress.objects.filter(key__in=frozenset().union(*keys))
+    owners = dict(owned.values_list("key", "contact_id"))
+    return {
+        pair for pair in keys if not pair <= owners.keys() or len({owners[key] for key in pair}) > 1
+    }
+
+
+def _without_our_own(channel: Channel, named: Sequence[Address]) -> Sequence[Address]:
+    """Leave out the channel's own number where an event names it beside a customer's address."""
+    own = phone_numbers.key(channel.phone_number) if channel.phone_number else ""
+    return [one for one in named if one.key != own] or named
+
+
+def _lock_addresses(named: Iterable[Address]) -> None:
+    """Serialize the transactions that learn about one of these addresses."""
+    with connection.cursor() as cursor:
+        for key in sorted(address.key for address in named):
+            cursor.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"address:{key}"]
+            )
+
+
+def _lock_owners(named: Sequence[Address]) -> dict[str, list[Contact]]:
+    """Return the contacts that have each of these addresses, locked in the order of their ids."""
+    owners = _owners(named)
+    while True:
+        merging.lock_contacts({contact.pk for contact in chain(*owners.values())})
+        # While this waited for the locks, others may have been merged or split.
+        now = _owners(named)
+        if now == owners:
+            return now
+        owners = now
+
+
+def _owners(named: Sequence[Address]) -> dict[str, list[Contact]]:
+    """Return the contacts that have each address, in the order in which they are named.
+
+    There may be several of one number only where an earlier version took its spellings for
+    different numbers.
+    """
+    stored = ContactAddress.objects.select_related("contact").filter(
+        key__in=[address.key for address in named]
+    )
+    by_key = {row.key: [row.contact] for row in stored}
+    missing = [address for address in named if address.key not in by_key]
+    if missing:
+        for contact in _without_addresses(missing):
+            for address in addresses.named(
+                phone_number=contact.phone_number or "", user_id=contact.user_id or ""
+            ):
+                if address.key in {one.key for one in missing}:
+                    by_key.setdefault(address.key, []).append(contact)
+    return {address.key: by_key[address.key] for address in named if address.key in by_key}
+
+
+def _without_addresses(named: Sequence[Address]) -> QuerySet[Contact]:
+    """Return the contacts of earlier versions that share a number's spellings (migration 0011)."""
+    numbers = [
+        spelling
+        for address in named
+        if address.kind == Kind.PHONE
+        for spelling in phone_numbers.spellings(address.value)
+    ]
+    values = [address.value for address in named if address.kind != Kind.PHONE]
+    return Contact.objects.filter(
+        Q(phone_number__in=numbers) | Q(user_id__in=values), merged_into=None
+    ).order_by("pk")
+
+
+def _create(named: Sequence[Address]) -> Contact:
+    number = _first(named, Kind.PHONE)
+    kinds = (Kind.USER_ID, Kind.PARENT_USER_ID, Kind.LID, Kind.GROUP)
+    user_id = next(filter(None, (_first(named, kind) for kind in kinds)), "")
+    return Contact.objects.create(phone_number=number or None, user_id=user_id or None)
+
+
+def _add_addresses(channel: Channel, contact: Contact, named: Iterable[Address]) -> None:
+    account = channel.business_account_id or f"channel:{channel.pk}"
+    of_business = (Kind.USER_ID, Kind.PARENT_USER_ID)
+    ContactAddress.objects.bulk_create(
+        [
+            ContactAddress(
+                contact=contact,
+                kind=address.kind.value,
+                value=address.value,
+                key=address.key,
+                scope=account[:64] if address.kind in of_business else "",
+            )
+            for address in named
+        ],
+        ignore_conflicts=True,
+    )
+
+
+def _store(contact: Contact, changes: dict[str, str]) -> None:
+    for field, value in changes.items():
+        setattr(contact, field, value)
+    if changes:
+        contact.save(update_fields=list(changes))
+
+
+def _current(contact: Contact, named: Sequence[Address], *, is_current: bool) -> dict[str, str]:
+    """Return the changes of what is shown and sent to: what was named last, if that is current."""
+    number, user_id = _first(named, Kind.PHONE), _first(named, Kind.USER_ID)
+    changes: dict[str, str] = {}
+    if number and phone_numbers.key(contact.phone_number or "") != phone_numbers.key(number):
+        changes["phone_number"] = number
+    if not user_id and not contact.user_id:
+        kinds = (Kind.PARENT_USER_ID, Kind.LID, Kind.GROUP)
+        user_id = next(filter(None, (_first(named, kind) for kind in kinds)), "")
+    if user_id and user_id != contact.user_id:
+        changes["user_id"] = user_id
+    if not is_current:
+        return {field: value for field, value in changes.items() if not getattr(contact, field)}
+    return changes
+
+
+def _first(named: Iterable[Address], kind: Kind) -> str:
+    return next((address.value for address in named if address.kind == kind), "")
+
+
+def _description(contact: Contact, *, name: str, username: str, is_current: bool) -> dict[str, str]:
+    """Return the changes of name and username: they follow the provider's, unless staff named."""
+    name, username = name[:200], username[:100]
+    changes = {}
+    if name and name != contact.name and not contact.named_by_staff:
+        changes["name"] = name
+    if username and username != contact.username:
+        changes["username"] = username
+    if not is_current:
+        return {field: value for field, value in changes.items() if not getattr(contact, field)}
+    return changes
+
+
+# -- Sending -------------------------------------------------------------------------------------
+
+
+def address_for(conversation: Conversation, provider: str) -> str:
+    """Return the address of the customer to send to through a provider.
+
+    The phone number if it is known: every route can send to it. Otherwise a user id for the
+    official API, preferably one of the channel's business account, and a LID for any other route.
+    If there is none, the provider gets what is shown, and rejects it.
+    """
+    contact = conversation.contact
+    if contact.phone_number:
+        return contact.phone_number
+    stored = list(contact.addresses.all())
+    return pick_address(stored, conversation.channel, provider) or contact.user_id or ""
+
+
+def pick_address(stored: Sequence[ContactAddress], channel: Channel, provider: str) -> str:
+    """Return the address for a provider among those of a contact without a number, or ""."""
+    if provider != "official":
+        linked = (Kind.LID, Kind.GROUP)
+        return next((row.value for row in reversed(stored) if row.kind in linked), "")
+    account = channel.business_account_id or f"channel:{channel.pk}"
+    candidates = [row for row in stored if row.kind in (Kind.USER_ID, Kind.PARENT_USER_ID)]
+    # The latest of the channel's own account; then an id that all linked portfolios accept.
+    ranked = sorted(
+        candidates, key=lambda row: (row.scope == account, row.kind == Kind.USER_ID, row.pk)
+    )
+    return ranked[-1].value if ranked else ""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import enum
 import uuid
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -13,16 +14,23 @@ from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel, Connection
 from channels_app.providers import engines
+from channels_app.providers.addresses import MAX_LENGTH as MAX_ADDRESS
+from channels_app.providers.addresses import Kind
 from channels_app.providers.events import CallStatus, Receipt
+from channels_app.providers.message_keys import message_key
 from core.fields import EncryptedFileNameField
 from messaging.delivery import statuses
 
 
 class Contact(models.Model):
-    """A customer, identified by phone number, by Meta's business-scoped user id, or by both.
+    """A customer, known by any number of addresses (`ContactAddress`).
 
-    `phone_number` is E.164 with the plus sign. A contact with a username may have no phone number
-    (docs/providers/cloud.md §1.6), so neither field is the key.
+    `phone_number` and `user_id` are those to show and to send to: the number as E.164 with the plus
+    sign, and a business-scoped user id or else a LID. A contact with a username may have no phone
+    number (docs/providers/cloud.md §10.1), so neither field is the key. `username` is only shown.
+
+    A contact that turned out to be another one's second half stays as an empty row that leads to
+    it (`merged_into`), so that the merge can be undone.
     """
 
     # Null instead of empty if unknown, so that known values can be unique.
@@ -32,8 +40,23 @@ class Contact(models.Model):
         null=True,
         unique=True,
     )
-    user_id = models.CharField(_("user id"), max_length=128, null=True, unique=True)  # noqa: DJ001
+    user_id = models.CharField(  # noqa: DJ001
+        _("user id"), max_length=MAX_ADDRESS, null=True, unique=True
+    )
+    username = models.CharField(_("username"), max_length=100, blank=True, db_default="")
     name = models.CharField(_("name"), max_length=200, blank=True)
+    # Whether a person gave the name: what providers report does not replace it.
+    named_by_staff = models.BooleanField(_("named by staff"), default=False, db_default=False)
+    merged_into = models.ForeignKey(
+        "self",
+        verbose_name=_("merged into"),
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.PROTECT,
+        related_name="merged",
+        db_index=False,
+    )
     # The customer told WhatsApp to stop the marketing messages of the business, and since when this
     # or the opposite is the latest wish.
     marketing_stopped = models.BooleanField(
@@ -48,16 +71,124 @@ class Contact(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="contact_has_an_address",
-                condition=Q(phone_number__isnull=False) | Q(user_id__isnull=False),
+                condition=Q(phone_number__isnull=False)
+                | Q(user_id__isnull=False)
+                | Q(merged_into__isnull=False),
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["merged_into"],
+                condition=Q(merged_into__isnull=False),
+                name="contact_merged_into",
             )
         ]
 
     def __str__(self) -> str:
-        return self.name or self.phone_number or self.user_id or ""
+        return self.name or self.phone_number or self.username or self.user_id or ""
+
+
+class ContactAddress(models.Model):
+    """An address by which a provider names a contact (`channels_app.providers.addresses`).
+
+    `value` is as the provider reported it, `key` the same for all spellings of a phone number.
+    `scope` is the business account on which a user id was reported: another portfolio's id of the
+    same person is refused there (docs/providers/cloud.md §10.1.1).
+    """
+
+    contact = models.ForeignKey(
+        Contact, verbose_name=_("contact"), on_delete=models.CASCADE, related_name="addresses"
+    )
+    kind = models.CharField(
+        _("kind"),
+        max_length=14,
+        choices=[
+            (Kind.PHONE, _("phone number")),
+            (Kind.USER_ID, _("user id")),
+            (Kind.PARENT_USER_ID, _("parent user id")),
+            (Kind.LID, _("LID")),
+            (Kind.GROUP, _("group")),
+        ],
+    )
+    value = models.CharField(_("address"), max_length=MAX_ADDRESS)
+    key = models.CharField(max_length=MAX_ADDRESS, unique=True, editable=False)
+    scope = models.CharField(_("business account"), max_length=64, blank=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("address")
+        verbose_name_plural = _("addresses")
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class ContactMerge(models.Model):
+    """Two contacts that became one, and what is needed to undo it.
+
+    An undone merge keeps the two apart: no event joins them again. `reason` is what named both
+    addresses, "" for a person. `addresses` and `conversations` are the ids of what belonged to the
+    merged contact, `fields` its other values.
+    """
+
+    contact = models.ForeignKey(
+        Contact, verbose_name=_("contact"), on_delete=models.CASCADE, related_name="merges"
+    )
+    merged = models.ForeignKey(
+        Contact,
+        verbose_name=_("merged contact"),
+        on_delete=models.CASCADE,
+        related_name="merged_by",
+    )
+    reason = models.CharField(_("reason"), max_length=200, blank=True)
+    fields = models.JSONField(default=dict)
+    addresses = models.JSONField(default=list)
+    conversations = models.JSONField(default=list)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("created by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    undone_at = models.DateTimeField(_("undone at"), null=True, blank=True)
+    undone_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("undone by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
+
+    class Meta:
+        verbose_name = _("merge of contacts")
+        verbose_name_plural = _("merges of contacts")
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.merged_id} → {self.contact_id}"
+
+
+class ConversationManager(models.Manager["Conversation"]):
+    """The conversations that still exist: those that were joined to another one are left out."""
+
+    def get_queryset(self) -> models.QuerySet[Conversation]:
+        """Return them."""
+        return super().get_queryset().filter(merged_into=None)
 
 
 class Conversation(models.Model):
-    """All messages between one channel and one contact."""
+    """All messages between one channel and one contact.
+
+    A conversation that was joined to another one keeps its row (`merged_into`); only `everything`
+    has it. Its messages are in the other one and name it as `merged_from`.
+    """
 
     channel = models.ForeignKey(
         Channel,
@@ -72,10 +203,24 @@ class Conversation(models.Model):
     last_message_at = models.DateTimeField(_("last message at"), null=True)
     last_inbound_at = models.DateTimeField(_("last inbound at"), null=True)
     unread_count = models.PositiveIntegerField(_("unread count"), default=0)
+    merged_into = models.ForeignKey(
+        "self",
+        verbose_name=_("merged into"),
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.PROTECT,
+        related_name="merged",
+        db_index=False,
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+
+    everything: models.Manager[Conversation] = models.Manager()
+    objects = ConversationManager()
 
     class Meta:
         verbose_name = _("conversation")
+        base_manager_name = "everything"
         verbose_name_plural = _("conversations")
         ordering = [models.F("last_message_at").desc(nulls_last=True), "-id"]
         constraints = [
@@ -93,6 +238,11 @@ class Conversation(models.Model):
                 Coalesce("last_message_at", "created_at").desc(),
                 F("id").desc(),
                 name="conversation_active",
+            ),
+            models.Index(
+                fields=["merged_into"],
+                condition=Q(merged_into__isnull=False),
+                name="conversation_merged_into",
             ),
         ]
 
@@ -313,6 +463,18 @@ class Message(models.Model):
 
     # The provider's id of a message that was received, or sent outside Alterna.
     provider_message_id = models.CharField(_("provider message id"), max_length=255, blank=True)
+    # What identifies the message in every form of that id (`providers.message_keys`).
+    message_key = models.CharField(max_length=255, blank=True, db_default="", editable=False)
+    # The conversation that was joined to the present one, if the message came with it.
+    merged_from = models.ForeignKey(
+        Conversation,
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
     # The chat in which WhatsApp Web shows it, as wwebjs-api reports it: a number or an @lid.
     provider_chat = models.CharField(_("provider chat"), max_length=64, blank=True)
     sent_outside = models.BooleanField(_("sent outside"), default=False)
@@ -416,7 +578,10 @@ class Message(models.Model):
                 models.Index(
                     fields=[name], condition=Q((f"{name}__isnull", False)), name=f"message_{name}"
                 )
-                for name in ("media", "reply_to", "echo_of")
+                for name in ("media", "reply_to", "echo_of", "merged_from")
+            ),
+            models.Index(
+                fields=["message_key"], condition=~Q(message_key=""), name="message_by_key"
             ),
             models.Index(
                 fields=["next_attempt_at"],
@@ -433,12 +598,25 @@ class Message(models.Model):
     def __str__(self) -> str:
         return f"{self.direction} {self.type} {self.id}"
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the key with the id."""
+        _set_key(self, kwargs)
+        super().save(*args, **kwargs)
+
     @property
     def icon(self) -> str:
         """The icon of an outgoing message; empty for a received one."""
         if self.direction == self.Direction.IN:
             return ""
         return statuses.icon_for(statuses.Status(self.status), self.route).value
+
+
+def _set_key(row: Message | DeliveryAttempt, options: dict[str, Any]) -> None:
+    """Derive `message_key` from `provider_message_id` before a row is saved."""
+    row.message_key = message_key(row.provider_message_id)
+    fields = options.get("update_fields")
+    if fields is not None and "provider_message_id" in fields:
+        options["update_fields"] = [*fields, "message_key"]
 
 
 class DeliveryAttempt(models.Model):
@@ -484,6 +662,8 @@ class DeliveryAttempt(models.Model):
     error_title = models.CharField(_("error title"), max_length=300, blank=True)
     error_detail = models.TextField(_("error detail"), blank=True)
     provider_message_id = models.CharField(_("provider message id"), max_length=255, blank=True)
+    # What identifies the message in every form of that id (`providers.message_keys`).
+    message_key = models.CharField(max_length=255, blank=True, db_default="", editable=False)
     # The id that we chose before the send; the provider may assign its own instead.
     reserved_id = models.CharField(max_length=64, blank=True, editable=False)
     # Who confirmed that it arrived, if no provider did.
@@ -520,6 +700,9 @@ class DeliveryAttempt(models.Model):
                 name="attempt_provider_message_id",
             ),
             models.Index(
+                fields=["message_key"], condition=~Q(message_key=""), name="attempt_by_key"
+            ),
+            models.Index(
                 fields=["reserved_id"], condition=~Q(reserved_id=""), name="attempt_reserved_id"
             ),
             models.Index(fields=["connection", "started_at"]),
@@ -535,6 +718,11 @@ class DeliveryAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.message_id}#{self.number} {self.connection_id} {self.outcome}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the key with the id."""
+        _set_key(self, kwargs)
+        super().save(*args, **kwargs)
 
     @property
     def route(self) -> str:
@@ -573,6 +761,16 @@ class CallAttempt(models.Model):
     status = models.CharField(_("status"), max_length=10, choices=Status, blank=True)
     video = models.BooleanField(_("video"), default=False)
     call_id = models.CharField(_("call id"), max_length=255, blank=True)
+    # The conversation that was joined to the present one, if the call came with it.
+    merged_from = models.ForeignKey(
+        Conversation,
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
     version = models.PositiveIntegerField(_("version"), default=1)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -609,6 +807,11 @@ class CallAttempt(models.Model):
         indexes = [
             models.Index(fields=["conversation", "-created_at"]),
             models.Index(fields=["updated_at"], condition=Q(incoming=True), name="call_updated"),
+            models.Index(
+                fields=["merged_from"],
+                condition=Q(merged_from__isnull=False),
+                name="call_merged_from",
+            ),
         ]
 
     def __str__(self) -> str:

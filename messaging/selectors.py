@@ -29,13 +29,16 @@ from django.utils import timezone
 from channels_app import extensions
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident
-from channels_app.providers import engines
+from channels_app.providers import addresses, engines
+from channels_app.providers.addresses import Kind
+from core import phone_numbers
 from messaging.delivery import fallback_share, statuses
 from messaging.live import publisher
 from messaging.models import (
     NEEDS_A_PERSON,
     CallAttempt,
     Contact,
+    ContactAddress,
     Conversation,
     DeliveryAttempt,
     InboundEvent,
@@ -105,12 +108,34 @@ def conversation_list(
 
 
 def _contacts_matching(search: str) -> QuerySet[Contact]:
-    """Return the contacts whose name contains the text, or whose number contains its digits."""
+    """Return the contacts whose name, username or id contains the text, or a number its digits.
+
+    A complete number is found in any spelling.
+    """
     digits = "".join(filter(str.isdigit, search))
-    found = _containing(Q(name__icontains=search), Upper("name"), search.upper())
-    if digits:
-        found |= _containing(Q(phone_number__contains=digits), F("phone_number"), digits)
-    return Contact.objects.filter(found)
+    wanted = search.strip()
+    numbers = Q(kind=Kind.PHONE) & _containing(Q(value__contains=digits), F("value"), digits)
+    by_address = numbers if digits else Q(pk__in=[])
+    by_address |= Q(key__in=_as_keys(wanted))
+    return Contact.objects.filter(
+        Q(pk__in=_named_like("name", wanted))
+        | Q(pk__in=_named_like("username", wanted.removeprefix("@")))
+        | Q(pk__in=ContactAddress.objects.filter(by_address).values("contact"))
+    )
+
+
+def _named_like(field: str, text: str) -> QuerySet[Contact, Any]:
+    match = _containing(Q((f"{field}__icontains", text)), Upper(field), text.upper())
+    return Contact.objects.filter(match).values("pk")
+
+
+def _as_keys(text: str) -> list[str]:
+    """Return the keys of the address that this text is, if it is one."""
+    try:
+        return [phone_numbers.key(phone_numbers.normalize(text))]
+    except ValueError:
+        address = addresses.parse(text)
+        return [address.key] if address else []
 
 
 def _containing(match: Q, field: Combinable, text: str) -> Q:
@@ -134,9 +159,16 @@ class TrigramsContain(Func):
 
 def conversations_for_programs() -> QuerySet[Conversation]:
     """Return conversations with `sort_at`, which is never null, for cursor pagination."""
-    return Conversation.objects.select_related("channel", "contact").annotate(
-        sort_at=Coalesce("last_message_at", "created_at")
-    )
+    conversations = Conversation.objects.select_related("channel", "contact")
+    return conversations.prefetch_related(
+        "contact__addresses", "channel__fallback_routes"
+    ).annotate(sort_at=Coalesce("last_message_at", "created_at"))
+
+
+def conversations_of(contact: Contact) -> QuerySet[Conversation]:
+    """Return the conversations with a contact, latest first."""
+    found = Conversation.objects.select_related("channel").filter(contact=contact)
+    return found.order_by(*LATEST_FIRST)
 
 
 def with_latest(

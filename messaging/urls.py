@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from messaging.views import calls, conversations, dashboard, errors, messages
+from messaging.views import calls, contacts, conversations, dashboard, errors, messages
 
 app_name = "messaging"
 
@@ -14,6 +14,8 @@ urlpatterns = [
     path("conversations/<int:pk>/older/", conversations.OlderMessagesView.as_view(), name="older"),
     path("conversations/<int:pk>/seen/", conversations.MarkReadView.as_view(), name="seen"),
     path("conversations/<int:pk>/call/", calls.CallView.as_view(), name="call"),
+    path("conversations/<int:pk>/ask/", contacts.AskForNumberView.as_view(), name="ask_for_number"),
+    path("contacts/<int:pk>/", contacts.ContactView.as_view(), name="contact"),
     path("messages/held/", messages.HeldView.as_view(), name="held"),
     path("messages/<uuid:pk>/", messages.MessageView.as_view(), name="message"),
     path("messages/<uuid:pk>/confirm/", messages.ConfirmView.as_view(), name="confirm"),

@@ -285,6 +285,8 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("license_required", _("The Evolution server has no activated license"), _C, _ALERT, _SETUP),
     ("invalid_recipient", _("Messages cannot be sent to this number"), _P, _NEVER,
      _("There is no recipient to deliver to.")),
+    ("no_address", _("This customer has no address that this route can send to"),
+     _P, _NOW, _OTHER_ROUTE),
     ("not_on_whatsapp", _("The number is not on WhatsApp"), _P, _NOW, _OTHER_ROUTE),
     ("unsupported_type", _("This type of message cannot be sent through this route"),
      _P, _NOW, _OTHER_ROUTE),

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from channels_app.providers.addresses import Address
+
 
 class Receipt(enum.StrEnum):
     """The receipt that the provider reported later for an attempt."""
@@ -48,6 +50,8 @@ class ReceiptEvent:
 
     `channel_key` is the provider's name for our number. `reference` is our ID, if the provider
     returns it. If the provider returned no message ID on acceptance, the event is matched by
+    recipient (E.164, may be empty), text and time, as far as it contains them. `phone_number` and
+    `user_id` are addresses of one customer.
     recipient (E.164, may be empty), text and time, as far as it contains them. `pricing` is what
     the provider charges for, "category:type" ("marketing:regular"), "" if it does not say.
     """
@@ -58,6 +62,7 @@ class ReceiptEvent:
     reference: str = ""
     failure: Failure | None = None
     phone_number: str = ""
+    user_id: str = ""
     text: str = ""
     at: dt.datetime | None = None
     pricing: str = ""
@@ -68,6 +73,10 @@ class MessageEvent:
     """A message that we did not send: from a customer, or (`outgoing`) typed on our own phone.
 
     `phone_number` is the customer's, E.164; empty if the provider reports only `user_id`, which is
+    a business-scoped id or a LID. `also` are further addresses of the same customer, such as those
+    before a change. `stored` names its file in our storage, if the event contained it
+    (`embedded_files`). `history`: it was exchanged before the phone was linked and was synced on
+    linking. `chat` is the chat in which WhatsApp Web shows it, or "" if the provider reports none.
     the group's address (…@g.us) for a message of a group. `stored`
     names its file in our storage, if the event contained it (`embedded_files`). `history`: it was
     exchanged before the phone was linked and was synced on linking. `chat` is the chat in which
@@ -95,6 +104,8 @@ class MessageEvent:
     stored: str = ""
     history: bool = False
     chat: str = ""
+    also: tuple[Address, ...] = ()
+    username: str = ""
     context: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -172,6 +183,14 @@ class ContactEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressEvent:
+    """The provider named several addresses of one customer, the current ones first."""
+
+    channel_key: str
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GroupEvent:
     """The provider reported the name of a group; `group_id` is its address, which ends in @g.us."""
 
@@ -222,8 +241,8 @@ class QrEvent:
 class CallEvent:
     """A call from a customer started, progressed or ended.
 
-    `phone_number` is the caller's, E.164; `user_id` is set if the provider reports only that. Both
-    are empty if it reports neither.
+    `phone_number` is the caller's, E.164, `user_id` a business-scoped id or a LID. Both are empty
+    if the provider reports neither.
     """
 
     channel_key: str
@@ -286,6 +305,7 @@ Event = (
     | ReactionEvent
     | VoteEvent
     | ContactEvent
+    | AddressEvent
     | GroupEvent
     | ConnectionEvent
     | SessionEvent

@@ -11,10 +11,18 @@ from channels_app.models import Channel
 from channels_app.providers import engines, error_codes
 from channels_app.providers.events import CallStatus
 from messaging import content as contents
-from messaging import words
+from messaging import reachability, words
 from messaging.delivery import statuses
 from messaging.media import files
-from messaging.models import CallAttempt, Contact, Conversation, DeliveryAttempt, Media, Message
+from messaging.models import (
+    CallAttempt,
+    Contact,
+    ContactAddress,
+    Conversation,
+    DeliveryAttempt,
+    Media,
+    Message,
+)
 
 
 class ErrorSerializer(serializers.Serializer[Message]):
@@ -227,12 +235,26 @@ class NewMessageSerializer(serializers.Serializer[Any]):
 
     channel = serializers.PrimaryKeyRelatedField(
         queryset=Channel.objects.all(),
+        required=False,
         error_messages={
             "does_not_exist": _("There is no such channel."),
             "incorrect_type": _("Enter the ID of a channel."),
         },
     )
-    to = serializers.CharField(max_length=40)
+    to = serializers.CharField(
+        max_length=150,
+        required=False,
+        help_text="A phone number, or the address of a customer who has written before.",
+    )
+    conversation = serializers.PrimaryKeyRelatedField(
+        queryset=Conversation.everything.all(),
+        required=False,
+        help_text="Instead of `to`, and needed for a customer without a phone number.",
+        error_messages={
+            "does_not_exist": _("There is no such conversation."),
+            "incorrect_type": _("Enter the ID of a conversation."),
+        },
+    )
     type = serializers.CharField(default="text", max_length=40)
     text = serializers.CharField(
         default="", allow_blank=True, trim_whitespace=False, max_length=contents.MAX_TEXT
@@ -253,9 +275,15 @@ class NewMessageSerializer(serializers.Serializer[Any]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Select the object of the type. `accept_message` validates it, as for every sender."""
         context = attrs.get("context")
+        if "conversation" not in attrs:
+            missing = [name for name in ("channel", "to") if name not in attrs]
+            if missing:
+                required = self.fields["type"].error_messages["required"]
+                raise serializers.ValidationError(dict.fromkeys(missing, required), "required")
         return {
-            "channel": attrs["channel"],
-            "to": attrs["to"],
+            "channel": attrs.get("channel"),
+            "to": attrs.get("to", ""),
+            "conversation": attrs.get("conversation"),
             "type": attrs["type"],
             "text": attrs["text"],
             "content": attrs.get(attrs["type"]) if attrs["type"] != "text" else None,
@@ -279,22 +307,60 @@ class ConfirmSerializer(serializers.Serializer[Any]):
         return arrived
 
 
+class AddressSerializer(serializers.ModelSerializer[ContactAddress]):
+    class Meta:
+        model = ContactAddress
+        fields = ["kind", "value"]
+
+
 class ContactSerializer(serializers.ModelSerializer[Contact]):
+    """A customer. `phone_number` and `user_id` are the present ones of all `addresses`."""
+
+    addresses = AddressSerializer(many=True, read_only=True)
+
     class Meta:
         model = Contact
-        fields = ["id", "name", "phone_number", "user_id"]
+        fields = ["id", "name", "phone_number", "user_id", "username", "addresses"]
+        read_only_fields = ["id", "phone_number", "user_id", "username", "addresses"]
+
+
+class ReachableSerializer(serializers.Serializer[Any]):
+    """Whether the official API, and any other route, has an address of the customer."""
+
+    official = serializers.BooleanField()
+    fallback = serializers.BooleanField()
+    why = serializers.CharField(help_text="What is missing, in words; empty if nothing is.")
+
+
+class MergeSerializer(serializers.Serializer[Any]):
+    """`with`: the contact that is the same customer."""
+
+    def get_fields(self) -> dict[str, Any]:
+        field = serializers.PrimaryKeyRelatedField(queryset=Contact.objects.all())
+        return {"with": field}
+
+
+class SplitSerializer(serializers.Serializer[Any]):
+    address = serializers.CharField(
+        max_length=150, help_text="The address that gets a contact of its own."
+    )
 
 
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):
     contact = ContactSerializer()
+    reachable = serializers.SerializerMethodField()
 
     class Meta:
         model = Conversation
         fields = [
             "id", "channel", "contact", "unread_count", "last_message_at", "last_inbound_at",
-            "created_at",
+            "created_at", "reachable",
         ]  # fmt: skip
         read_only_fields = fields
+
+    @extend_schema_field(ReachableSerializer)
+    def get_reachable(self, conversation: Conversation) -> Any:
+        return ReachableSerializer(reachability.of(conversation)).data
 
 
 class CallSerializer(serializers.ModelSerializer[CallAttempt]):

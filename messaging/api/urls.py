@@ -4,6 +4,7 @@ from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
 from channels_app.api.channels import ChannelViewSet
+from messaging.api.contacts import ContactViewSet
 from messaging.api.views import ConversationViewSet, MediaViewSet, MessageViewSet
 
 router = DefaultRouter()
@@ -12,6 +13,7 @@ router.include_format_suffixes = False
 router.register("channels", ChannelViewSet, basename="channel")
 router.register("messages", MessageViewSet, basename="message")
 router.register("media", MediaViewSet, basename="media")
+router.register("contacts", ContactViewSet, basename="contact")
 router.register("conversations", ConversationViewSet, basename="conversation")
 
 urlpatterns = [*router.urls, path("", include("channels_app.api.urls"))]

@@ -27,9 +27,10 @@ from accounts.access import user_of
 from accounts.api_errors import Conflict
 from accounts.permissions import StaffMayChange, StaffWithModelPermissions
 from channels_app.models import Channel
-from channels_app.providers import engines
+from channels_app.providers import addresses, engines
+from channels_app.providers.addresses import Address, Kind
 from core import phone_numbers
-from messaging import selectors
+from messaging import contacts, selectors
 from messaging.api.parsers import UploadParser
 from messaging.api.serializers import (
     CallSerializer,
@@ -82,10 +83,13 @@ class MessageFilter(django_filters.FilterSet):
 
     def filter_to(self, queryset: QuerySet[Message], name: str, to: str) -> QuerySet[Message]:
         try:
-            spellings = phone_numbers.spellings(phone_numbers.normalize(to))
+            address = Address(Kind.PHONE, phone_numbers.normalize(to))
         except ValueError:
-            return queryset.none()
-        return queryset.filter(conversation__contact__phone_number__in=spellings)
+            reported = addresses.parse(to.strip())
+            if reported is None:
+                return queryset.none()
+            address = reported
+        return queryset.filter(conversation__contact__in=contacts.ids_with([address]))
 
 
 class MessageViewSet(

@@ -14,6 +14,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel
+from channels_app.providers import addresses
+from channels_app.providers.addresses import Address, Kind
 from core import phone_numbers
 from core.text import is_storable
 from messaging import contacts, queue, sequence
@@ -47,8 +49,9 @@ class Acceptance:
 
 def accept_message(
     *,
-    channel: Channel | None,
-    to: str,
+    channel: Channel | None = None,
+    to: str = "",
+    conversation: Conversation | None = None,
     user: User | None,
     type: str = "text",
     text: str = "",
@@ -59,14 +62,20 @@ def accept_message(
 ) -> Acceptance:
     """Store an outgoing message. The row itself is the order to deliver it (`outbox`).
 
-    `reply_to` is the id of a message in the same conversation. Raises ValidationError keyed by
-    field, or IdempotencyConflict; in both cases nothing is stored.
+    It goes to a conversation, or to `to` on a channel: a phone number, which is checked strictly
+    unless a provider reported it, or any address of a known contact. `reply_to` is the id of a
+    message in the same conversation. Raises ValidationError keyed by field, or IdempotencyConflict;
+    in both cases nothing is stored.
     """
-    number, file = _validated(channel, to, type, text, content, client_reference, idempotency_key)
+    if conversation is not None:
+        channel = channel or conversation.channel
+    recipient, file = _validated(
+        channel, to, conversation, type, text, content, client_reference, idempotency_key
+    )
     assert channel is not None
     request = {
         "channel": channel.pk,
-        "to": number,
+        "to": recipient.value if isinstance(recipient, Address) else f"conversation {recipient.pk}",
         "type": type,
         "text": text,
         "content": content,
@@ -82,7 +91,7 @@ def accept_message(
         with transaction.atomic():
             message = _store(
                 channel,
-                number,
+                recipient,
                 Message(
                     type=type,
                     text=text,
@@ -103,27 +112,47 @@ def accept_message(
     return Acceptance(message, created=True)
 
 
+def ask_for_number(conversation: Conversation, *, user: User | None) -> Message:
+    """Ask a customer with a username to share their phone number (docs/providers/cloud.md §10.1.7).
+
+    The official API takes it within the 24-hour window.
+    """
+    text = _("Please share your phone number, so that we can always reach you.")
+    question = {
+        "type": "request_contact_info",
+        "body": {"text": str(text)},
+        "action": {"name": "request_contact_info"},
+    }
+    accepted = accept_message(
+        conversation=conversation, user=user, type="interactive", content=question
+    )
+    return accepted.message
+
+
 def _validated(
     channel: Channel | None,
     to: str,
+    conversation: Conversation | None,
     type_: str,
     text: str,
     content: Any,
     client_reference: str,
     idempotency_key: str,
-) -> tuple[str, Media | None]:
-    """Return the recipient's number in normalized form, and the upload to send.
-
-    Raises ValidationError with all errors.
-    """
+) -> tuple[Address | Conversation, Media | None]:
+    """Return the recipient and the upload to send. Raises ValidationError with all errors."""
     errors: dict[str, Any] = {}
     if channel is None:
         errors["channel"] = _("There is no such channel.")
-    number, file = "", None
-    try:
-        number = phone_numbers.normalize(to)
-    except ValueError:
-        errors["to"] = _("This is not a valid phone number.")
+    recipient: Address | Conversation | None = conversation
+    file = None
+    if conversation is None:
+        recipient = _recipient(to)
+        if recipient is None:
+            errors["to"] = _("This is not a valid phone number.")
+    elif to:
+        errors["to"] = _("Give either a recipient or a conversation.")
+    elif channel is not None and conversation.channel_id != channel.pk:
+        errors["conversation"] = _("This conversation is on another channel.")
     try:
         contents.validate(type_, text, content)
         file = files.of_content(type_, content)
@@ -137,9 +166,22 @@ def _validated(
         errors["client_reference"] = _("The text contains a character that cannot be stored.")
     if not is_storable(idempotency_key):
         errors["Idempotency-Key"] = _("The text contains a character that cannot be stored.")
-    if errors:
+    if errors or recipient is None:
         raise ValidationError(errors)
-    return number, file
+    return recipient, file
+
+
+def _recipient(to: str) -> Address | None:
+    """Return the address that was entered: a valid phone number, or one that a provider reported.
+
+    What a provider reported can be answered whatever a library of numbers thinks of it.
+    """
+    try:
+        return Address(Kind.PHONE, phone_numbers.normalize(to))
+    except ValueError:
+        reported = addresses.parse(to.strip())
+        known = reported is not None and contacts.find(reported) is not None
+        return reported if known else None
 
 
 def _find_replay(user: User | None, key: str, digest: str) -> Message | None:
@@ -149,9 +191,14 @@ def _find_replay(user: User | None, key: str, digest: str) -> Message | None:
     return message
 
 
-def _store(channel: Channel, number: str, message: Message, reply_to: str | None) -> Message:
+def _store(
+    channel: Channel, recipient: Address | Conversation, message: Message, reply_to: str | None
+) -> Message:
     # The row lock orders a conversation's messages; they are delivered in that order.
-    conversation = contacts.lock_conversation_with(channel, phone_number=number)
+    if isinstance(recipient, Conversation):
+        conversation = contacts.lock_conversation(recipient)
+    else:
+        conversation = contacts.lock_conversation_with(channel, also=[recipient])
     now = sequence.place(conversation, timezone.now())
     message.conversation = conversation
     message.direction = Message.Direction.OUT

@@ -20,12 +20,13 @@ from django.utils.translation import gettext_noop
 
 from channels_app.models import Connection
 from channels_app.providers import engines
+from channels_app.providers.addresses import Address, Kind
 from channels_app.providers.base import Accepted, Quote, Rejected, SendError, Unknown
 from channels_app.providers.cloud.events import web_message_id
 from channels_app.providers.error_codes import NO_REASON
 from channels_app.providers.events import Receipt
-from core import phone_numbers
-from messaging import queue
+from channels_app.providers.message_keys import message_key
+from messaging import contacts, queue
 from messaging.content import MEDIA_TYPES
 from messaging.delivery import channel_feedback, outbox, policy, quotes, statuses
 from messaging.delivery.statuses import Outcome, Route
@@ -67,7 +68,7 @@ def find(*, channel_id: int, reference: str, provider_message_id: str) -> Delive
     pending_events.lock_id(channel_id, provider_message_id)
     of_channel = _with_route(DeliveryAttempt.objects.filter(connection__channel=channel_id))
     of_channel = of_channel.order_by("-id")
-    if named := of_channel.filter(provider_message_id=provider_message_id).first():
+    if named := of_channel.filter(message_key=message_key(provider_message_id)).first():
         return named
     if not provider_message_id or provider_message_id.startswith(quotes.WAMID):
         # The official API lets us choose no id.
@@ -99,9 +100,8 @@ def find_unnamed(
         .order_by(*TAKEN_FIRST)
     )
     if phone_number:
-        spellings = phone_numbers.spellings(phone_number)
-        to_number = candidates.filter(message__conversation__contact__phone_number__in=spellings)
-        return to_number.first()
+        ids = contacts.ids_with([Address(Kind.PHONE, phone_number)])
+        return candidates.filter(message__conversation__contact__in=ids).first()
     matches = list(candidates[:2])
     return matches[0] if len(matches) == 1 else None
 

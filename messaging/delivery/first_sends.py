@@ -22,7 +22,9 @@ from django.utils import timezone
 from channels_app.connections import circuit_breaker, registry
 from channels_app.models import Channel
 from channels_app.providers.base import Accepted, Provider
+from channels_app.providers.message_keys import message_key
 from core.bulk import update_rows
+from messaging import contacts
 from messaging.delivery import attempts, channel_feedback, outbox, policy, runner
 from messaging.delivery.rate_limits import BatchLimits
 from messaging.delivery.runner import MadeSend, PendingSend
@@ -38,6 +40,7 @@ _DECIDED = (
     "status", "route", "error_code", "error_title", "error_detail", "decision", "next_attempt_at",
     "claimed_by", "version", "updated_at",
 )  # fmt: skip
+_ANSWERED = ("outcome", "finished_at", "provider_message_id", "message_key")
 # What is read of the rows to store a result.
 _MESSAGE_FIELDS = (
     "conversation", "status", "route", "error_code", "error_title", "error_detail", "decision",
@@ -219,6 +222,8 @@ def record(made: Sequence[MadeSend]) -> tuple[list[MadeSend], bool]:
         and send.result.provider_message_id
         and not send.result.held
         and channel_feedback.is_nothing_new(send.attempt, send.result)
+        # Another address of the recipient is learned by the runner.
+        and len(contacts.named_by_answer(send.attempt, send.result)) < 2
     }
     left = [send for send in made if send.attempt.message_id not in candidates]
     if not candidates:
@@ -231,12 +236,13 @@ def record(made: Sequence[MadeSend]) -> tuple[list[MadeSend], bool]:
             attempts.apply_result(attempt, result)
             assert isinstance(result, Accepted)
             attempt.provider_message_id = result.provider_message_id or ""
+            attempt.message_key = message_key(attempt.provider_message_id)
             for name, value in attempts.derived_fields(message, [attempt], {}).items():
                 setattr(message, name, value)
             message.claimed_by_id = None
             message.version += 1
             message.updated_at = now
-        update_rows(list(stored.values()), ["outcome", "finished_at", "provider_message_id"])
+        update_rows(list(stored.values()), _ANSWERED)
         messages = [attempt.message for attempt in stored.values()]
         update_rows(messages, _DECIDED)
         for message in messages:
@@ -253,7 +259,10 @@ def _lock(made: dict[UUID, MadeSend]) -> dict[UUID, DeliveryAttempt]:
     others can deadlock with the reader of events.
     """
     key_of = {
-        message_id: (send.attempt.connection.channel_id, send.result.provider_message_id or "")
+        message_id: (
+            send.attempt.connection.channel_id,
+            message_key(send.result.provider_message_id or ""),
+        )
         for message_id, send in made.items()
         if isinstance(send.result, Accepted)
     }

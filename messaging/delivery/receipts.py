@@ -2,9 +2,10 @@
 
 Nearly every receipt says that an accepted message was sent, delivered or read: it changes the
 attempt's receipt and what the message's row derives from it, and nothing else. Such a receipt is
-*simple* (`_is_simple`). Every other one is left to `attempts.record_receipt`, one at a time. Both
-ways use the same rules (`statuses`, `attempts.derived_fields`), and simple receipts may be recorded
-in any order, so the rows end up the same.
+*simple* (`_is_simple`), if the addresses that it names are known to be one customer's. Every other
+one is left to `attempts.record_receipt`, one at a time. Both ways use the same rules (`statuses`,
+`attempts.derived_fields`), and simple receipts may be recorded in any order, so the rows end up the
+same.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from uuid import UUID
 from django.utils import timezone
 
 from channels_app.models import Connection
+from channels_app.providers import addresses
+from channels_app.providers.addresses import Address
 from channels_app.providers.events import Receipt, ReceiptEvent
+from channels_app.providers.message_keys import message_key
 from core.bulk import update_rows
+from messaging import contacts
 from messaging.delivery import attempts, statuses
 from messaging.delivery.statuses import Outcome, Route
 from messaging.live import publisher
@@ -34,7 +39,7 @@ _MESSAGE_FIELDS = (
 )  # fmt: skip
 _ATTEMPT_FIELDS = (
     "message", "number", "round", "connection", "rule", "outcome", "receipt", "held", "pricing",
-    "error_code", "error_title", "error_detail", "provider_message_id",
+    "error_code", "error_title", "error_detail", "provider_message_id", "message_key",
 )  # fmt: skip
 
 
@@ -70,12 +75,14 @@ def record_simple(groups: Sequence[Group]) -> list[bool]:
     outside = _sent_outside(
         item for item, attempt in by_reported.items() if not _is_official(attempt)
     )
+    unknown = contacts.unknown_pairs(map(_named, reported))
     recorded = [
         group.is_complete
         and all(
             (attempt := by_reported.get(item)) is not None
             and attempt.pk not in blocked
-            and (item.channel_id, item.event.provider_message_id) not in outside
+            and (item.channel_id, message_key(item.event.provider_message_id)) not in outside
+            and frozenset(address.key for address in _named(item)) not in unknown
             for item in group.receipts
         )
         for group in groups
@@ -101,6 +108,11 @@ def _is_simple(event: ReceiptEvent, attempt: DeliveryAttempt) -> bool:
     )
 
 
+def _named(item: Reported) -> tuple[Address, ...]:
+    """Return the addresses of the recipient that a receipt names."""
+    return addresses.named(phone_number=item.event.phone_number, user_id=item.event.user_id)
+
+
 def _is_official(attempt: DeliveryAttempt) -> bool:
     return attempt.route == Route.OFFICIAL
 
@@ -109,7 +121,7 @@ def _messages_of(reported: Sequence[Reported]) -> set[UUID]:
     """Return the messages that receipts name by our reference, or else by the provider's id."""
     references = [attempts.parse_reference(item.event.reference) for item in reported]
     ids = {
-        item.event.provider_message_id
+        message_key(item.event.provider_message_id)
         for item, reference in zip(reported, references, strict=True)
         if reference is None
     }
@@ -117,7 +129,7 @@ def _messages_of(reported: Sequence[Reported]) -> set[UUID]:
     if ids:
         channels = {item.channel_id for item in reported}
         by_id = DeliveryAttempt.objects.filter(
-            provider_message_id__in=ids - {""}, connection__channel__in=channels
+            message_key__in=ids - {""}, connection__channel__in=channels
         )
         named |= set(by_id.values_list("message_id", flat=True))
     return named
@@ -156,13 +168,13 @@ def _match(
     by_id: dict[tuple[int, str], DeliveryAttempt] = {}
     for attempt in sorted(chain(*attempts_of.values()), key=lambda attempt: attempt.pk):
         by_number[attempt.message_id, attempt.number] = attempt
-        if attempt.provider_message_id:
-            by_id[attempt.connection.channel_id, attempt.provider_message_id] = attempt
+        if attempt.message_key:
+            by_id[attempt.connection.channel_id, attempt.message_key] = attempt
     found: dict[Reported, DeliveryAttempt] = {}
     for item in reported:
         reference, id_ = (
             attempts.parse_reference(item.event.reference),
-            item.event.provider_message_id,
+            message_key(item.event.provider_message_id),
         )
         named = by_number.get(reference) if reference else by_id.get((item.channel_id, id_))
         if named is not None and named.connection.channel_id == item.channel_id:
@@ -171,16 +183,16 @@ def _match(
 
 
 def _sent_outside(reported: Iterable[Reported]) -> set[tuple[int, str]]:
-    """Return channel and provider id of those that are also ids of messages sent outside."""
-    keys = {(item.channel_id, item.event.provider_message_id) for item in reported}
+    """Return channel and key of those that are also messages sent outside."""
+    keys = {(item.channel_id, message_key(item.event.provider_message_id)) for item in reported}
     if not keys:
         return set()
     outside = Message.objects.filter(
         sent_outside=True,
-        provider_message_id__in={id_ for _, id_ in keys if id_},
+        message_key__in={key for _, key in keys if key},
         conversation__channel__in={channel_id for channel_id, _ in keys},
     )
-    return set(outside.values_list("conversation__channel", "provider_message_id"))
+    return set(outside.values_list("conversation__channel", "message_key"))
 
 
 def _store(

@@ -23,6 +23,7 @@ from channels_app.connections import registry
 from channels_app.providers import engines
 from channels_app.providers.base import Capabilities, FindsById, ListsSent, LookupFailed
 from channels_app.providers.events import Receipt
+from messaging import contacts
 from messaging.delivery import attempts
 from messaging.delivery.statuses import Outcome
 from messaging.models import DeliveryAttempt, Message
@@ -52,7 +53,12 @@ def look_up_unknown() -> None:
         outcome=Outcome.UNKNOWN,
         connection__provider__in=engines.names_with(_has_lookup),
         started_at__range=(now - MAX_AGE, now - MIN_AGE),
-    ).select_related("connection__channel", "message__conversation__contact", "message__media")
+    ).select_related(
+        "connection__channel",
+        "message__conversation__contact",
+        "message__conversation__channel__cloud",
+        "message__media",
+    )
     candidates = [
         (attempt, fingerprint)
         for attempt in unknown
@@ -144,10 +150,10 @@ def _search(attempt: DeliveryAttempt, fingerprint: _Fingerprint, since: dt.datet
     provider = registry.unguarded(attempt.connection)
     if not isinstance(provider, ListsSent):
         return []
-    number = attempt.message.conversation.contact.phone_number or ""
+    to = contacts.address_for(attempt.message.conversation, attempt.connection.provider)
     return [
         sent.id
-        for sent in provider.sent_messages(number, since=since)
+        for sent in provider.sent_messages(to, since=since)
         if fingerprint.matches(type_=sent.type, text=sent.text, filename=sent.filename)
     ]
 

@@ -134,6 +134,8 @@ def deliver(
                 return None
             made = make(send)
         outcome = retry_while_db_down(partial(attempts.record_result, made.attempt, made.result))
+        if isinstance(made.result, Accepted):
+            retry_while_db_down(partial(contacts.learn_from_answer, made.attempt, made.result))
         retry_while_db_down(partial(channel_feedback.note, made.attempt, made.result))
         if outcome == statuses.Outcome.ACCEPTED:
             return None
@@ -397,7 +399,7 @@ def outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
     """Return the message as the attempt's provider gets it."""
     return OutboundMessage(
         reference=attempts.reference(attempt),
-        to=message.conversation.contact.phone_number or "",
+        to=contacts.address_for(message.conversation, attempt.connection.provider),
         type=message.type,
         text=message.text,
         content=message.content,

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident
+from channels_app.providers import addresses
 from channels_app.providers.events import AccountEvent, PreferenceEvent
 from messaging import contacts
 from messaging.models import Contact
@@ -35,7 +36,8 @@ def apply_preference(channel: Channel, event: PreferenceEvent) -> None:
     Customers who never wrote have wishes, too: the contact is created.
     """
     at = min(event.at or timezone.now(), timezone.now())
-    contact = contacts.contact_with(phone_number=event.phone_number, user_id=event.user_id)
+    named = addresses.named(phone_number=event.phone_number, user_id=event.user_id)
+    contact = contacts.learn(channel, named)
     earlier = Q(marketing_wish_at=None) | Q(marketing_wish_at__lte=at)
     Contact.objects.filter(earlier, pk=contact.pk).update(
         marketing_stopped=event.stopped, marketing_wish_at=at

@@ -14,9 +14,11 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from channels_app.models import Channel
+from channels_app.providers import addresses
+from channels_app.providers.addresses import Address
 from channels_app.providers.cloud.events import web_message_id
 from channels_app.providers.events import MessageEvent, Receipt
-from core import phone_numbers
+from messaging import contacts
 from messaging.content import MEDIA_TYPES
 from messaging.delivery import attempts
 from messaging.delivery.statuses import Outcome, Route
@@ -73,6 +75,12 @@ def match_attempt(channel: Channel, event: MessageEvent) -> Echo:
             channel_id=channel.pk, provider_message_id=web_id, receipt=Receipt.SENT, error=None
         )
     return Echo(found)
+
+
+def is_to_unknown_lid(event: MessageEvent) -> bool:
+    """Return whether an echo names its recipient only by a LID that no contact has."""
+    hidden = not event.phone_number and addresses.is_lid(event.user_id)
+    return hidden and not contacts.ids_with(_recipient(event))
 
 
 def is_duplicate(conversation: Conversation, event: MessageEvent, original: Message | None) -> bool:
@@ -138,6 +146,10 @@ def _by_content(channel: Channel, event: MessageEvent, *, official: bool) -> Del
         connection__channel=channel,
         outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN),
     ).exclude(connection__provider=Route.OFFICIAL)
+    if is_to_unknown_lid(event):
+        # As for an ack whose recipient is hidden: the only send with this content.
+        only = list(by_session[:2]) if same is not None else []
+        return only[0] if len(only) == 1 else None
     found = by_session.order_by(*attempts.TAKEN_FIRST).first()
     if found is None and not official:
         found = unnamed.filter(connection__provider=Route.OFFICIAL, outcome=Outcome.STARTED).first()
@@ -149,11 +161,9 @@ def _unfinished(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttem
 
 
 def _near(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttempt]:
-    recipient = Q(
-        message__conversation__contact__phone_number__in=phone_numbers.spellings(event.phone_number)
-    )
-    if not event.phone_number:
-        recipient = Q(message__conversation__contact__user_id=event.user_id)
+    recipient = Q(message__conversation__contact__in=contacts.ids_with(_recipient(event)))
+    if is_to_unknown_lid(event):
+        recipient = Q()
     at = event.at or timezone.now()
     return (
         DeliveryAttempt.objects.filter(
@@ -165,6 +175,10 @@ def _near(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttempt]:
         .select_related("connection__channel")
         .order_by("started_at")
     )
+
+
+def _recipient(event: MessageEvent) -> tuple[Address, ...]:
+    return addresses.named(phone_number=event.phone_number, user_id=event.user_id, also=event.also)
 
 
 def _first(found: Iterable[DeliveryAttempt]) -> DeliveryAttempt | None:

@@ -10,17 +10,18 @@ from dataclasses import replace
 from hmac import compare_digest
 from typing import Any
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from channels_app.connections import records
 from channels_app.models import Channel, Provider
-from channels_app.providers import engines
+from channels_app.providers import addresses, engines
 from channels_app.providers.base import Rejected, SendError
 from channels_app.providers.cloud.client import UPLOAD_GONE
 from channels_app.providers.contents import UNKNOWN, UNSUPPORTED, WAITING
 from channels_app.providers.events import (
     AccountEvent,
+    AddressEvent,
     CallEvent,
     ContactEvent,
     EditEvent,
@@ -37,7 +38,7 @@ from channels_app.providers.events import (
     SessionEvent,
     VoteEvent,
 )
-from core import phone_numbers
+from channels_app.providers.message_keys import message_key
 from messaging import calls, contacts, sequence, words
 from messaging.delivery import attempts, quotes, statuses
 from messaging.delivery.statuses import Route, Status
@@ -195,6 +196,8 @@ def _digits(number: str) -> str:
 
 
 def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
+    named = addresses.named(phone_number=event.phone_number, user_id=event.user_id)
+    contacts.learn_pair(channel, named)
     error = None
     if event.failure is not None:
         error = Rejected(event.failure.code, event.failure.title, event.failure.detail)
@@ -239,12 +242,11 @@ def _update_sent_outside(channel: Channel, event: ReceiptEvent) -> bool:
     Returns whether there is one with this id. An echo, which repeats a message of ours, has a
     status, too.
     """
-    sent_outside = Message.objects.select_for_update().filter(
-        conversation__channel=channel,
-        sent_outside=True,
-        provider_message_id=event.provider_message_id,
+    messages = list(
+        _with_key(channel, event.provider_message_id)
+        .filter(sent_outside=True)
+        .select_for_update(of=("self",))
     )
-    messages = list(sent_outside)
     for message in messages:
         status = statuses.merge_status(Status(message.status), event.receipt)
         if status != message.status:
@@ -290,13 +292,31 @@ def _store_message(channel: Channel, event: MessageEvent) -> None:
         if channel.ignore_messages_sent_outside or echo.own_event:
             return
         original = echo.attempt.message if echo.attempt is not None else None
-    conversation = contacts.lock_conversation_with(
-        channel, phone_number=event.phone_number, user_id=event.user_id, name=event.name
-    )
-    known = conversation.messages.filter(provider_message_id=event.provider_message_id)
+    known = _with_key(channel, event.provider_message_id)
     if stored := known.values_list("pk", "type").first():
+        named = addresses.named(
+            phone_number=event.phone_number, user_id=event.user_id, also=event.also
+        )
+        contacts.learn_pair(channel, named)
         _fill(channel, event, *stored)
         return
+    if (
+        original is not None
+        and original.conversation.channel_id == channel.pk
+        and echoes.is_to_unknown_lid(event)
+    ):
+        # The content has identified the send, but a content proves no pair of addresses.
+        conversation = contacts.lock_conversation(original.conversation)
+    else:
+        conversation = contacts.lock_conversation_with(
+            channel,
+            phone_number=event.phone_number,
+            user_id=event.user_id,
+            also=event.also,
+            name=event.name,
+            username=event.username,
+            is_current=not event.history,
+        )
     if event.outgoing and echoes.is_duplicate(conversation, event, original):
         return
     message = Message(
@@ -395,7 +415,7 @@ def _receipts_of_echo(message: Message) -> list[str]:
     """Return the receipts of the attempt that caused an echo."""
     if message.echo_of is None:
         return []
-    matching = message.echo_of.attempts.filter(provider_message_id=message.provider_message_id)
+    matching = message.echo_of.attempts.filter(message_key=message_key(message.provider_message_id))
     return list(matching.exclude(receipt="").values_list("receipt", flat=True))
 
 
@@ -411,11 +431,14 @@ def _apply_amendment(channel: Channel, event: Amendment) -> None:
 
 
 def _apply_contact(channel: Channel, event: ContactEvent) -> None:
-    """Set the missing name of an existing contact. An address book does not create contacts."""
-    unnamed = Contact.objects.filter(
-        phone_number__in=phone_numbers.spellings(event.phone_number), name=""
-    )
-    unnamed.update(name=event.name[:200])
+    """Store the present name of an existing contact. An address book does not create contacts."""
+    ids = contacts.ids_with(addresses.named(phone_number=event.phone_number))
+    known = Contact.objects.filter(pk__in=ids, named_by_staff=False)
+    known.exclude(name=event.name[:200]).update(name=event.name[:200])
+
+
+def _apply_addresses(channel: Channel, event: AddressEvent) -> None:
+    contacts.learn_pair(channel, event.addresses, is_current=True)
 
 
 def _apply_group(channel: Channel, event: GroupEvent) -> None:
@@ -427,13 +450,23 @@ def _apply_session(channel: Channel, event: SessionEvent) -> None:
     records.request_poll(Provider.WWEBJS, channel, callback_reason=event.reason)
 
 
+def _with_key(channel: Channel, provider_message_id: str) -> QuerySet[Message]:
+    """Return the channel's message with this id, in whatever form and conversation it was reported.
+
+    A message of a joined conversation that was reported twice counts once.
+    """
+    return Message.objects.filter(
+        conversation__channel=channel,
+        conversation__merged_into=None,
+        message_key=message_key(provider_message_id),
+    )
+
+
 def _messages_by_provider_id(channel: Channel, provider_message_id: str) -> list[Message]:
     """Return this channel's messages with the given provider id, locked."""
-    by_id = Message.objects.filter(
-        conversation__channel=channel, provider_message_id=provider_message_id
-    )
+    by_id = _with_key(channel, provider_message_id)
     by_attempt = DeliveryAttempt.objects.filter(
-        connection__channel=channel, provider_message_id=provider_message_id
+        connection__channel=channel, message_key=message_key(provider_message_id)
     )
     # Select first, then lock: each query uses its index, and no other channel's row is locked.
     ids = {*by_id.values_list("pk", flat=True), *by_attempt.values_list("message", flat=True)}
@@ -450,9 +483,10 @@ def _quoted(conversation: Conversation, provider_message_id: str) -> Message | N
     if not provider_message_id:
         return None
     # A fallback on the same number identifies its messages by the key id inside Meta's id.
-    ids = {provider_message_id, quotes.key_id(provider_message_id) or provider_message_id}
-    quoted = conversation.messages.filter(provider_message_id__in=ids).first()
-    return quoted or conversation.messages.filter(attempts__provider_message_id__in=ids).first()
+    own_key = message_key(provider_message_id)
+    keys = {own_key, quotes.key_id(provider_message_id) or own_key}
+    quoted = conversation.messages.filter(message_key__in=keys).first()
+    return quoted or conversation.messages.filter(attempts__message_key__in=keys).first()
 
 
 # The handler of each event type; higher layers add theirs. Events without one are only counted.
@@ -466,6 +500,7 @@ HANDLERS: dict[type, Callable[[Channel, Any], str | None]] = {
     ReactionEvent: _apply_amendment,
     VoteEvent: _apply_amendment,
     ContactEvent: _apply_contact,
+    AddressEvent: _apply_addresses,
     GroupEvent: _apply_group,
     SessionEvent: _apply_session,
     CallEvent: calls.note_incoming,

@@ -1,7 +1,7 @@
 """Store events about messages that are not known yet, until they are known or the events expire.
 
 A status can arrive before our send request returns (docs/providers/cloud.md §3.3), and an edit or a
-deletion can arrive before its message.
+deletion can arrive before its message. They are stored under the key of its id (`message_keys`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from channels_app.providers.events import (
     RevokeEvent,
     VoteEvent,
 )
+from channels_app.providers.message_keys import message_key
 from messaging.inbound.amendments import Amendment
 from messaging.models import PendingEvent
 
@@ -48,12 +49,12 @@ def lock_id(channel_id: int, provider_message_id: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
-            [f"{channel_id}:{provider_message_id}"],
+            [f"{channel_id}:{message_key(provider_message_id)}"],
         )
 
 
 def try_lock_ids(keys: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
-    """Like `lock_id` for many ids of channels, but skips those that another transaction holds.
+    """Like `lock_id` for many keys of channels, but skips those that another transaction holds.
 
     Returns those that are locked.
     """
@@ -68,7 +69,7 @@ def try_lock_ids(keys: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
 
 
 def which_exist(keys: Collection[tuple[int, str]]) -> set[tuple[int, str]]:
-    """Return the ids of channels for which an event is stored."""
+    """Return the keys of channels for which an event is stored."""
     channels, ids = {channel_id for channel_id, _ in keys}, {id_ for _, id_ in keys}
     stored = PendingEvent.objects.filter(channel__in=channels, provider_message_id__in=ids)
     return set(stored.values_list("channel_id", "provider_message_id")) & set(keys)
@@ -197,7 +198,7 @@ def _store(
 ) -> None:
     pending, is_new = PendingEvent.objects.get_or_create(
         channel_id=channel_id,
-        provider_message_id=provider_message_id,
+        provider_message_id=message_key(provider_message_id),
         kind=kind,
         defaults={"payload": payload},
     )
@@ -210,7 +211,9 @@ def _pending(
     channel_id: int, provider_message_id: str, kinds: Iterable[PendingEvent.Kind]
 ) -> list[PendingEvent]:
     events = PendingEvent.objects.filter(
-        channel_id=channel_id, provider_message_id=provider_message_id, kind__in=list(kinds)
+        channel_id=channel_id,
+        provider_message_id=message_key(provider_message_id),
+        kind__in=list(kinds),
     )
     return list(events.order_by("pk"))
 

@@ -228,8 +228,15 @@ def pretty_number(contact: Contact) -> str:
 
 
 @register.filter
+def address(contact: Contact) -> str:
+    """Return what is shown beside a contact's name: number, username, or else their id."""
+    username = f"@{contact.username}" if contact.username else ""
+    return pretty_number(contact) or username or contact.user_id or ""
+
+
+@register.filter
 def contact_name(contact: Contact) -> str:
-    """Return the contact's name, or the formatted phone number."""
+    """Return the contact's name, or what is known instead of it."""
     if (contact.user_id or "").endswith("@g.us"):
         return contact.name or _("Group %(id)s") % {"id": str(contact.user_id)[-11:-5]}
-    return contact.name or pretty_number(contact) or str(contact)
+    return contact.name or address(contact)

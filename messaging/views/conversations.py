@@ -18,7 +18,7 @@ from django.views.generic import View
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import wavoip
 from channels_app.models import Channel
-from messaging import calls, selectors
+from messaging import calls, merging, reachability, selectors
 from messaging.delivery import accept
 from messaging.forms import MAX_TEXT, FilterForm, NewMessageForm
 from messaging.models import Conversation
@@ -95,15 +95,17 @@ class ConversationView(StaffPermissionRequiredMixin, View):
     write_permissions = ("messaging.add_message",)
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
-        return self._page(request, get_conversation(pk))
+        conversation = get_conversation(pk)
+        if conversation.pk != pk:
+            return redirect("messaging:conversation", pk=conversation.pk)
+        return self._page(request, conversation)
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         conversation = get_conversation(pk)
         text = request.POST.get("text", "").strip()
         try:
             accepted = accept.accept_message(
-                channel=conversation.channel,
-                to=conversation.contact.phone_number or "",
+                conversation=conversation,
                 user=user_of(request),
                 **_composed_message(request, text.replace("\r\n", "\n")),
                 idempotency_key=request.POST.get("key", "")[:255],
@@ -138,8 +140,12 @@ class ConversationView(StaffPermissionRequiredMixin, View):
         may_call = request.user.has_perm("messaging.call_contact") and calls.is_possible(
             conversation
         )
+        reachable = reachability.of(conversation)
         context = {
             "conversation": conversation,
+            "reachable": reachable,
+            "may_write": conversation.channel.active and reachable.any,
+            "joined": merging.recent_merge(conversation.contact),
             "messages_page": page,
             "beside": selectors.with_latest(selectors.conversation_list()[:SIDEBAR_CONVERSATIONS]),
             "may_send": request.user.has_perm("messaging.add_message"),

@@ -11,9 +11,15 @@ from messaging.models import Conversation, Message
 
 
 def get_conversation(pk: int) -> Conversation:
-    """Return the conversation with what its page needs, or raise Http404."""
-    conversations = Conversation.objects.select_related("channel", "contact")
-    return get_object_or_404(conversations, pk=pk)
+    """Return the conversation with what its page needs, or raise Http404.
+
+    If it was joined to another one, that one is returned.
+    """
+    conversations = Conversation.everything.select_related("channel", "contact")
+    conversation: Conversation = get_object_or_404(conversations, pk=pk)
+    if conversation.merged_into_id is not None:
+        return get_conversation(conversation.merged_into_id)
+    return conversation
 
 
 def render_bubble(request: HttpRequest, message: Message, *, error: str = "") -> HttpResponse:

@@ -178,6 +178,9 @@ def new_key_id() -> str:
     return secrets.token_hex(9).upper()
 
 
+_USER_ID = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}")
+
+
 def _json(data: Any, *, status: int = 200) -> web.Response:
     return web.json_response(
         data,
@@ -209,6 +212,8 @@ class _Message:
     wa_id: str
     reference: str
     scenario: GraphScenario
+    # The user id that it was sent to; then there is no number.
+    user_id: str = ""
 
 
 class GraphSimulator(Simulator):
@@ -300,14 +305,22 @@ class GraphSimulator(Simulator):
                 raise GraphFailure(131008, details="message_id is required.")
             return _json({"success": True})
         check_message(body)
-        scenario = self.choose(body["to"], graph_digits(body["to"]))
+        to = str(body["to"] if "to" in body else body["recipient"])
+        scenario = self.choose(to, graph_digits(to))
         assert isinstance(scenario, GraphScenario)
+        if _is_dropped(body):
+            # Meta takes it, reads the digits as a number, and delivers and reports nothing
+            # (docs/providers/cloud.md §10.1.4).
+            message = self._message(number, body, scenario)
+            self._accept(message, body, delivered=False)
+            return _json(_accepted(message, body))
         return await self._play(request, number, body, scenario)
 
     async def _play(
         self, request: web.Request, number: GraphNumber, body: JsonObject, scenario: GraphScenario
     ) -> web.Response:
-        if scenario.refusal and self._still_rejects(body["to"], scenario):
+        to = str(body["to"] if "to" in body else body["recipient"])
+        if scenario.refusal and self._still_rejects(to, scenario):
             if scenario.late_refusal:
                 self.spawn(self._report(self._message(number, body, scenario), failed_only=True))
             raise GraphFailure(scenario.refusal)
@@ -353,28 +366,30 @@ class GraphSimulator(Simulator):
         return False
 
     def _message(self, number: GraphNumber, body: JsonObject, scenario: GraphScenario) -> _Message:
-        wa_id = whatsapp_id(body["to"])
+        user_id = "" if "to" in body else body["recipient"]
+        wa_id = "" if user_id else whatsapp_id(body["to"])
         return _Message(
-            id=make_wamid(wa_id, new_key_id()),
+            id=make_wamid(user_id or wa_id, new_key_id()),
             number=number,
             wa_id=wa_id,
+            user_id=user_id,
             reference=str(body.get("biz_opaque_callback_data") or ""),
             scenario=scenario,
         )
 
-    def _accept(self, message: _Message, body: JsonObject) -> None:
+    def _accept(self, message: _Message, body: JsonObject, *, delivered: bool = True) -> None:
         kind = body.get("type", "text")
         self._history[message.id] = []
         self.book.add(
             LedgerEntry(
                 id=message.id,
                 sender=message.number.phone_number_id,
-                to=only_digits(body["to"]),
+                to=message.user_id or only_digits(body["to"]),
                 type=kind,
                 text=_text_of(kind, body[kind]),
                 reference=message.reference,
                 scenario=message.scenario.name,
-                delivered=message.scenario.reaches_customer,
+                delivered=delivered and message.scenario.reaches_customer,
             )
         )
 
@@ -405,17 +420,19 @@ class GraphSimulator(Simulator):
             "id": message.id,
             "status": status,
             "timestamp": now,
-            "recipient_id": message.wa_id,
+            **({"recipient_id": message.wa_id} if message.wa_id else {}),
         }
         value: JsonObject = {}
         if message.reference:
             update["biz_opaque_callback_data"] = message.reference
         if status == "failed":
+            if message.user_id:
+                update["recipient_user_id"] = message.user_id
             update["errors"] = [status_error(message.scenario.late_refusal)]
         else:
             # Contacts and user id were added in 2026, except for failures (§3.5).
-            update["recipient_user_id"] = f"BR.{message.wa_id}"
-            value["contacts"] = [_contact(message.wa_id, "")]
+            update["recipient_user_id"] = message.user_id or f"BR.{message.wa_id}"
+            value["contacts"] = [_contact(message.wa_id, "", user_id=message.user_id)]
             if status != "played":
                 update["pricing"] = {
                     "billable": False,
@@ -596,12 +613,16 @@ class GraphSimulator(Simulator):
         command = await control_body(request)
         number = self._chosen_number(command)
         sender = whatsapp_id(str(command.get("from") or ""))
-        if not sender:
-            raise ControlError("from must be the customer's number")
+        # A customer with a username, whose number is hidden.
+        user_id = str(command.get("user_id") or "")
+        if not (sender or user_id):
+            raise ControlError("from must be the customer's number, or user_id their id")
         kind = str(command.get("type") or "text")
+        new_id = make_wamid(sender or user_id, new_key_id(), from_me=False)
         message: JsonObject = {
-            "from": sender,
-            "id": str(command.get("id") or make_wamid(sender, new_key_id(), from_me=False)),
+            **({"from": sender} if sender else {}),
+            **({"from_user_id": user_id} if user_id else {}),
+            "id": str(command.get("id") or new_id),
             "timestamp": str(command.get("timestamp") or int(time.time())),
             "type": kind,
             kind: self._inbound_content(command, kind, str(request.url.origin())),
@@ -612,7 +633,14 @@ class GraphSimulator(Simulator):
                 "id": command["context_id"],
             }
         value = {
-            "contacts": [_contact(sender, str(command.get("name") or ""))],
+            "contacts": [
+                _contact(
+                    sender,
+                    str(command.get("name") or ""),
+                    user_id=user_id,
+                    username=str(command.get("username") or ""),
+                )
+            ],
             "messages": [message],
         }
         self.spawn(self.send_update(number, "messages", value))
@@ -686,9 +714,14 @@ class GraphSimulator(Simulator):
 
 def check_message(body: JsonObject) -> None:
     """Raise GraphFailure for a body that Graph would reject (``docs/providers/cloud.md §1.3``)."""
-    to = body.get("to")
-    if not isinstance(to, str) or not only_digits(to):
-        raise GraphFailure(100, message="(#100) The parameter to is required.", details="")
+    to, recipient = body.get("to"), body.get("recipient")
+    if "to" in body or recipient is None:
+        if not isinstance(to, str) or not only_digits(to):
+            raise GraphFailure(100, message="(#100) The parameter to is required.", details="")
+    elif not isinstance(recipient, str) or not _USER_ID.fullmatch(recipient):
+        raise GraphFailure(131009, details="Parameter recipient is not a valid user id.")
+    if body.get("recipient_type", "individual") not in ("individual", "group"):
+        raise GraphFailure(100, details="recipient_type must be individual or group.")
     kind = body.get("type", "text")
     if kind not in MEDIA_TYPES | OTHER_TYPES:
         raise GraphFailure(131051)
@@ -708,6 +741,9 @@ def check_message(body: JsonObject) -> None:
         if not isinstance(part.get("language"), dict) or not part["language"].get("code"):
             raise GraphFailure(131008, details="template.language.code is missing.")
     elif kind == "interactive":
+        if part.get("type") == "contact_request":
+            # The former name of request_contact_info (§10.1.7).
+            raise GraphFailure(100, details="contact_request is no interactive type.")
         buttons = (part.get("action") or {}).get("buttons") or []
         if len(buttons) > 3:
             raise GraphFailure(131009, details="At most 3 buttons are allowed.")
@@ -747,18 +783,27 @@ def _accepted(message: _Message, body: JsonObject) -> JsonObject:
     if body.get("type") == "template":
         held = message.scenario.held
         accepted["message_status"] = "held_for_quality_assessment" if held else "accepted"
+    contact = {"input": message.user_id, "user_id": message.user_id}
+    if not message.user_id:
+        contact = {"input": body["to"], "wa_id": message.wa_id}
     return {
         "messaging_product": "whatsapp",
-        "contacts": [{"input": body["to"], "wa_id": message.wa_id}],
+        "contacts": [contact],
         "messages": [accepted],
     }
 
 
-def _contact(wa_id: str, name: str) -> JsonObject:
+def _is_dropped(body: JsonObject) -> bool:
+    """Return whether the recipient is a user id in the field for numbers."""
+    return bool(re.search("[A-Za-z]", str(body.get("to") or "")))
+
+
+def _contact(wa_id: str, name: str, *, user_id: str = "", username: str = "") -> JsonObject:
+    profile = {"name": name or f"Cliente {(wa_id or user_id)[-4:]}"}
     return {
-        "profile": {"name": name or f"Cliente {wa_id[-4:]}"},
-        "wa_id": wa_id,
-        "user_id": f"BR.{wa_id}",
+        "profile": profile | ({"username": username} if username else {}),
+        **({"wa_id": wa_id} if wa_id else {}),
+        "user_id": user_id or f"BR.{wa_id}",
     }
 
 

@@ -665,11 +665,14 @@ def test_conversations_are_listed_latest_first(
             "name": "",
             "phone_number": "+5531987654321",
             "user_id": None,
+            "username": "",
+            "addresses": [{"kind": "phone", "value": "+5531987654321"}],
         },
         "unread_count": 2,
         "last_message_at": results[0]["last_message_at"],
         "last_inbound_at": None,
         "created_at": results[0]["created_at"],
+        "reachable": {"official": True, "fallback": False, "why": ""},
     }
     assert api.get(f"/api/conversations/{latest.pk}/").json() == results[0]
 

@@ -172,6 +172,7 @@ def existing_ids(
         "channels": wired.pk,
         "messages": str(message.pk),
         "conversations": message.conversation_id,
+        "contacts": message.conversation.contact_id,
         "media": str(files.store_upload(picture, user=staff).pk),
         "instance_name": INSTANCE,
         "session_id": WhatsAppSession.objects.get(channel=baileys).pk,

@@ -31,6 +31,25 @@ def test_an_ordinary_number_is_accepted(meta: Graph) -> None:
     assert list(body["messages"][0]) == ["id"]
 
 
+def test_a_user_id_is_answered_by_the_id_and_in_the_wrong_field_dropped(meta: Graph) -> None:
+    """docs/providers/cloud.md §10.1.4."""
+    user_id = "BR.13491208655302741918"
+    body = {"messaging_product": "whatsapp", "type": "text", "text": {"body": "oi"}}
+
+    def post(**recipient: str) -> requests.Response:
+        url = f"{meta.url}/v25.0/{NUMBER_ID}/messages"
+        return requests.post(url, json=body | recipient, headers=meta.headers, timeout=5)
+
+    answer = post(recipient=user_id).json()
+    assert answer["contacts"] == [{"input": user_id, "user_id": user_id}]
+    assert key_id_of(answer["messages"][0]["id"])[0] == user_id
+    dropped = post(to=user_id)
+    assert (dropped.status_code, list(dropped.json()["messages"][0])) == (200, ["id"])
+    assert [entry["delivered"] for entry in meta.ledger()["messages"]] == [True, False]
+    for wrong, code in (({"recipient": "bia.loja"}, 131009), ({}, 100)):
+        assert post(**wrong).json()["error"]["code"] == code
+
+
 def test_the_message_id_carries_recipient_and_key(meta: Graph) -> None:
     remote, key = key_id_of(meta.send(ORDINARY).json()["messages"][0]["id"])
 

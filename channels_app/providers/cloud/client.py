@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from channels_app.providers import error_codes, files
+from channels_app.providers import addresses, error_codes, files
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
@@ -199,14 +199,10 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
 
     Raises Rejected for content that it cannot express.
     """
-    digits = re.sub(r"\D", "", message.to)
-    if not digits:
-        raise failure(Rejected, "invalid_recipient")
     body: dict[str, Any] = {
         "messaging_product": "whatsapp",
         "recipient_type": "individual",
-        # Without the plus sign Meta may prepend the business's own country code.
-        "to": f"+{digits}",
+        **_recipient(message.to),
         "type": message.type,
         # Every status returns it: the only way to match a send whose response was lost.
         "biz_opaque_callback_data": message.reference,
@@ -223,6 +219,22 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
     if message.quote is not None and message.type != "reaction":
         body["context"] = {"message_id": message.quote.id}
     return body
+
+
+def _recipient(to: str) -> dict[str, str]:
+    """Return the field that names the recipient.
+
+    Meta accepts a user id in `to`, reads its digits as a number and never delivers (§10.1.4).
+    """
+    if addresses.is_user_id(to):
+        return {"recipient": to}
+    digits = re.sub(r"\D", "", to)
+    if not digits:
+        raise failure(Rejected, "invalid_recipient")
+    if not re.fullmatch(r"[\d\s()+.-]+", to):
+        raise failure(Rejected, "no_address")
+    # Without the plus sign Meta may prepend the business's own country code.
+    return {"to": f"+{digits}"}
 
 
 def _object(message: OutboundMessage) -> Any:
@@ -323,7 +335,9 @@ def _accepted(body: Mapping[str, Any]) -> Accepted | None:
     message_id = safe_id(message.get("id"))
     if message_id is None:
         return None
-    recipient = safe_id(_first(body.get("contacts")).get("wa_id"))
+    contact = _first(body.get("contacts"))
+    # To a user id, Meta answers with that id and no number (§10.1.4).
+    recipient = safe_id(contact.get("wa_id")) or safe_id(contact.get("user_id"))
     # Of templates whose quality Meta watches, it holds all but a few at first (§10.3).
     held = message.get("message_status") in ("held_for_quality_assessment", "paused")
     return Accepted(message_id, recipient, held=held)

@@ -18,6 +18,7 @@ from channels_app.providers.base import (
 from channels_app.providers.cloud import events
 from channels_app.providers.cloud.client import OBJECT_TYPES, CloudProvider
 from channels_app.providers.events import (
+    AddressEvent,
     EditEvent,
     MessageEvent,
     ReactionEvent,
@@ -52,7 +53,9 @@ CLOUD = Engine(
     capabilities=Capabilities(
         types=OBJECT_TYPES | {"text"},
         # An echo is a MessageEvent.
-        reports=frozenset({EditEvent, MessageEvent, ReactionEvent, ReceiptEvent, RevokeEvent}),
+        reports=frozenset(
+            {AddressEvent, EditEvent, MessageEvent, ReactionEvent, ReceiptEvent, RevokeEvent}
+        ),
     ),
     events=EventSource(
         name="cloud",

@@ -7,12 +7,16 @@ import binascii
 import datetime as dt
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar
 
 from channels_app.providers import error_codes
+from channels_app.providers.addresses import MAX_LENGTH, Address, Kind, named
 from channels_app.providers.cloud import account, contents
 from channels_app.providers.events import (
     US,
+    AddressEvent,
     CallEvent,
     CallStatus,
     EditEvent,
@@ -39,6 +43,8 @@ _RECEIPTS = {
     "failed": Receipt.FAILED,
 }
 _DIGITS = re.compile(r"[0-9]{4,19}")
+# In the text of a change of ids, which did not name the former one otherwise (§10.1.6).
+_FORMER_ID = re.compile(r"\bfrom ([A-Z]{2}\.[A-Za-z0-9]+) to [A-Z]{2}\.[A-Za-z0-9]+")
 _WAMID_KEY = re.compile(rb"\x15.\x00[\x11\x12]\x18(.)", re.DOTALL)
 
 
@@ -98,24 +104,31 @@ def _changes(payload: Mapping[str, Any]) -> Iterator[tuple[Any, Any, str]]:
 
 def _read_change(field: str, value: Mapping[str, Any], account_id: str) -> Iterator[Event]:
     key = _channel_key(value)
+    people = [_person(contact) for contact in _dicts(value, "contacts")]
+    found = list(_parts(key, field, value, account_id, people))
+    yield from _pairs(key, people, found)
+    yield from found
+
+
+def _parts(
+    key: str, field: str, value: Mapping[str, Any], account_id: str, people: Sequence[_Person]
+) -> Iterator[Event]:
+    """Yield everything in a change but the addresses in `contacts`."""
     if field in ("messages", "smb_message_echoes"):
-        names = {
-            address: str(_dict(contact, "profile").get("name") or "")
-            for contact in _dicts(value, "contacts")
-            for address in (_number(contact.get("wa_id")), _id(contact.get("user_id")))
-            if address
-        }
         for status in _dicts(value, "statuses"):
             yield _status(key, status)
         for message in _dicts(value, "messages"):
-            yield _message(key, message, address="from", names=names)
+            yield _message(key, message, _sender(message, people, "from"))
         # Some resellers put several lists into one value.
         for message in _dicts(value, "message_echoes"):
-            yield _message(key, message, address="to", names={}, outgoing=True)
+            yield _message(key, message, _sender(message, people, "to"), outgoing=True)
         for call in _dicts(value, "calls"):
             yield _call(key, call)
         for error in _dicts(value, "errors"):
             yield account.read_error(key, error)
+    elif field == "user_id_update":
+        for update in _dicts(value, field):
+            yield _id_update(key, update)
     elif field == "user_preferences":
         for preference in _dicts(value, "user_preferences"):
             yield _preference(key, preference)
@@ -129,6 +142,165 @@ def _read_change(field: str, value: Mapping[str, Any], account_id: str) -> Itera
         yield account.read(field, value, account_id) or UnsupportedEvent(key, f"field:{field}")
 
 
+# -- Who it is -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    """The addresses of one customer as one object of a payload names them (§10.1.3)."""
+
+    number: str = ""
+    user_id: str = ""
+    also: tuple[Address, ...] = ()
+    name: str = ""
+    username: str = ""
+
+    @property
+    def phone_number(self) -> str:
+        return f"+{self.number}" if self.number else ""
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        return named(phone_number=self.phone_number, user_id=self.user_id, also=self.also)
+
+
+def _person(contact: Mapping[str, Any]) -> _Person:
+    """Read an element of `contacts`."""
+    profile = _dict(contact, "profile")
+    return _Person(
+        number=_number(contact.get("wa_id")),
+        user_id=_user_id(contact.get("user_id")),
+        also=_parent(contact.get("parent_user_id")),
+        name=str(profile.get("name") or ""),
+        # Some texts write it with the sign.
+        username=str(profile.get("username") or "").removeprefix("@")[:100],
+    )
+
+
+def _sender(message: Mapping[str, Any], people: Sequence[_Person], role: str) -> _Person:
+    """Return the customer of a message: what it says itself, and what `contacts` adds.
+
+    `role` is "from", or "to" for an echo. If the message itself names nobody, a single contact is
+    the sender.
+    """
+    own = _Person(
+        number=_number(message.get(role)),
+        user_id=_user_id(message.get(f"{role}_user_id")),
+        also=_parent(message.get(f"{role}_parent_user_id")),
+    )
+    if message.get("type") == "system":
+        own = _changed(own, _dict(message, "system"))
+    keys = {address.key for address in own.addresses}
+    known = [p for p in people if keys & {address.key for address in p.addresses}]
+    if not keys and len(people) == 1:
+        known = list(people)
+    also = tuple(chain(own.also, *(person.also for person in known)))
+    card = "" if role == "to" else _shared_number(message)
+    return _Person(
+        number=_first(own.number, *(p.number for p in known), card),
+        user_id=_first(own.user_id, *(p.user_id for p in known)),
+        also=(*also, *([Address(Kind.PHONE, f"+{card}")] if card else [])),
+        name=_first(*(p.name for p in known)),
+        username=_first(*(p.username for p in known)),
+    )
+
+
+def _changed(person: _Person, change: Mapping[str, Any]) -> _Person:
+    """Read a change of number or id (§10.1.6): the new addresses first, the former ones beside."""
+    number = _number(change.get("wa_id")) or _number(change.get("new_wa_id"))
+    user_id = _user_id(change.get("user_id"))
+    former = _user_id(change.get("previous_user_id"))
+    if user_id and not former:
+        in_text = _FORMER_ID.search(str(change.get("body") or ""))
+        former = in_text[1] if in_text else ""
+    before = named(
+        phone_number=person.phone_number,
+        user_id=former or person.user_id,
+        also=(*person.also, *_parent(change.get("previous_parent_user_id"))),
+    )
+    return _Person(
+        number=number or person.number,
+        user_id=user_id or person.user_id,
+        also=(*_parent(change.get("parent_user_id")), *before),
+    )
+
+
+def _shared_number(message: Mapping[str, Any]) -> str:
+    """Return the sender's own number that they shared on request, else "" (§10.1.7).
+
+    Any other card may be anybody's.
+    """
+    cards = _dicts(message, "contacts") if message.get("type") == "contacts" else []
+    for card in cards:
+        if "contact_request" not in (card.get("origin"), message.get("origin")):
+            continue
+        for phone in _dicts(card, "phones"):
+            own = re.sub(r"[\s()+.-]", "", str(phone.get("wa_id") or phone.get("phone") or ""))
+            if number := _number(own):
+                return number
+    return ""
+
+
+def _id_update(key: str, update: Mapping[str, Any]) -> Event:
+    """Read an element of `user_id_update`, which some accounts may still send (§10.1.6)."""
+    user_id, parent = _dict(update, "user_id"), _dict(update, "parent_user_id")
+    wa_id = _number(update.get("wa_id"))
+    former = _user_id(user_id.get("previous"))
+    addresses = named(
+        phone_number=f"+{wa_id}" if wa_id else "",
+        user_id=_user_id(user_id.get("current")),
+        also=(
+            *_parent(parent.get("current")),
+            *([Address(Kind.USER_ID, former)] if former else []),
+            *_parent(parent.get("previous")),
+        ),
+    )
+    return AddressEvent(key, addresses)
+
+
+def _pairs(key: str, people: Sequence[_Person], others: Sequence[Event]) -> Iterator[AddressEvent]:
+    """Yield the addresses in `contacts` that no other event of the change names together.
+
+    A status names no parent id, and comes too often to look for one.
+    """
+    together = [_named_by(event) for event in others]
+    only_statuses = all(isinstance(event, ReceiptEvent) for event in others)
+    for person in people:
+        keys = {
+            address.key
+            for address in person.addresses
+            if not (only_statuses and address.kind == Kind.PARENT_USER_ID)
+        }
+        if len(keys) > 1 and not any(keys <= named_keys for named_keys in together):
+            yield AddressEvent(key, person.addresses)
+
+
+def _named_by(event: Event) -> set[str]:
+    if isinstance(event, MessageEvent):
+        people = named(phone_number=event.phone_number, user_id=event.user_id, also=event.also)
+    elif isinstance(event, ReceiptEvent):
+        people = named(phone_number=event.phone_number, user_id=event.user_id)
+    else:
+        return set()
+    return {address.key for address in people}
+
+
+def _user_id(value: Any) -> str:
+    return _id(value, longest=MAX_LENGTH) or ""
+
+
+def _parent(value: Any) -> tuple[Address, ...]:
+    parent = _user_id(value)
+    return (Address(Kind.PARENT_USER_ID, parent),) if parent else ()
+
+
+def _first(*values: str) -> str:
+    return next(filter(None, values), "")
+
+
+# -- Messages and statuses -----------------------------------------------------------------------
+
+
 def _status(key: str, status: Mapping[str, Any]) -> Event:
     # Payments and calls have statuses, too, which say nothing about the delivery of a message.
     if (type_ := status.get("type")) not in (None, "", "message"):
@@ -137,12 +309,18 @@ def _status(key: str, status: Mapping[str, Any]) -> Event:
     wamid = _id(status.get("id"))
     if receipt is None or wamid is None:
         return UnsupportedEvent(key, f"status:{status.get('status')}"[:100])
+    # A group has an id of its own in this place.
+    number = "" if status.get("recipient_type") == "group" else _number(status.get("recipient_id"))
+    user_id = _user_id(status.get("recipient_user_id"))
     return ReceiptEvent(
         channel_key=key,
         provider_message_id=wamid,
         receipt=receipt,
         reference=str(status.get("biz_opaque_callback_data") or ""),
         failure=_most_severe([_failure(error) for error in _dicts(status, "errors")]),
+        # One address alone says nothing: a status is matched by its ids.
+        phone_number=f"+{number}" if number and user_id else "",
+        user_id=user_id if number and user_id else "",
         pricing=_pricing(_dict(status, "pricing")),
     )
 
@@ -209,31 +387,31 @@ def _call(key: str, call: Mapping[str, Any]) -> Event:
 def _message(
     key: str,
     message: Mapping[str, Any],
+    person: _Person,
     *,
-    address: str,
-    names: Mapping[str, str],
     outgoing: bool = False,
 ) -> Event:
-    wamid, number = _id(message.get("id")), _number(message.get(address))
-    user_id = _id(message.get(f"{address}_user_id"), longest=128) or ""
+    wamid = _id(message.get("id"))
     type_ = contents.type_of(message)
     at = from_seconds(message.get("timestamp"))
     if _id(message.get("group_id")):
         return UnsupportedEvent(key, "group")
     if type_ in contents.CHANGES:
-        by = US if outgoing else f"+{number}" if number else user_id
-        name = names.get(number) or names.get(user_id, "")
-        if change := _change(key, type_, _dict(message, type_), by=by, name=name, at=at):
+        by = US if outgoing else person.phone_number or person.user_id
+        change = _change(key, type_, _dict(message, type_), by=by, name=person.name, at=at)
+        if change:
             return change
-    if wamid is None or not (number or user_id):
+    if wamid is None or not (person.number or person.user_id):
         return UnsupportedEvent(key, f"message:{type_[:60]}")
     found = contents.read(message)
     return MessageEvent(
         channel_key=key,
         provider_message_id=wamid,
-        phone_number=f"+{number}" if number else "",
-        user_id=user_id,
-        name=names.get(number) or names.get(user_id, ""),
+        phone_number=person.phone_number,
+        user_id=person.user_id,
+        also=person.also,
+        name=person.name,
+        username=person.username,
         at=at,
         type=found.type,
         text=found.text,

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from channels_app.providers import files
+from channels_app.providers import addresses, files
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
@@ -142,7 +142,7 @@ class EvolutionProvider:
             if (
                 isinstance(event, MessageEvent)
                 and event.outgoing
-                and event.phone_number in numbers
+                and (event.phone_number in numbers or event.user_id == to)
                 and event.at is not None
                 and event.at >= since
                 and self._was_accepted(record)
@@ -340,7 +340,11 @@ def file_request(
 
 
 def _number(message: OutboundMessage) -> str:
-    # A string: the schema rejects an integer.
+    # A string: the schema rejects an integer. A LID and a group's address are taken as they are.
+    if addresses.is_lid(message.to) or message.to.endswith("@g.us"):
+        return message.to
+    if addresses.is_user_id(message.to):
+        raise failure(Rejected, "no_address")
     number = re.sub(r"\D", "", message.to)
     if not number:
         raise failure(Rejected, "invalid_recipient")
@@ -376,7 +380,9 @@ def read_answer(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) ->
     if 200 <= status < 300:
         key = body.get("key") if body is not None else None
         if isinstance(key, Mapping) and (message_id := safe_id(key.get("id"))) is not None:
-            return Accepted(message_id, safe_id(key.get("remoteJid")))
+            alias = safe_id(key.get("remoteJidAlt")) or ""
+            lid = alias if addresses.is_lid(alias) else ""
+            return Accepted(message_id, safe_id(key.get("remoteJid")), lid=lid)
         code = body.get("code") if body is not None else None
         if isinstance(code, int) and not isinstance(code, bool):
             text = error_message(body, secrets=secrets)

@@ -17,6 +17,7 @@ from channels_app.providers.base import (
     Setting,
 )
 from channels_app.providers.events import (
+    AddressEvent,
     CallEvent,
     ConnectionEvent,
     ContactEvent,
@@ -77,6 +78,7 @@ EVOLUTION = Engine(
         types=frozenset({"text", "location", "contacts", *FILE_TYPES}),
         reports=frozenset(
             {
+                AddressEvent,
                 CallEvent,
                 ConnectionEvent,
                 ContactEvent,

@@ -10,13 +10,15 @@ import datetime as dt
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from channels_app.providers.addresses import Address, Kind, named, unique
 from channels_app.providers.contents import quote
 from channels_app.providers.events import (
     US,
+    AddressEvent,
     CallEvent,
     CallStatus,
     ConnectionEvent,
@@ -253,12 +255,14 @@ def _without_file(data: Any) -> Any:
 class _Party:
     """The other party of a chat; `other` says what it is if not a person.
 
-    The `user_id` of a group is its address.
+    The `user_id` of a group is its address. `also` are further addresses of a person: several keys
+    of a message may name one.
     """
 
     phone_number: str = ""
     user_id: str = ""
     other: str = ""
+    also: tuple[Address, ...] = ()
 
     @property
     def ignored(self) -> str:
@@ -322,6 +326,7 @@ def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
         user_id=party.user_id,
         # For our own messages, pushName is our own name.
         name="" if outgoing or party.other else _person_name(data.get("pushName"), party),
+        also=party.also,
         # `date_time` cannot replace a missing time: it is local time with a wrong Z suffix (§1).
         at=from_seconds(data.get("messageTimestamp")),
         type=found.type,
@@ -460,10 +465,13 @@ def _update(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
         yield _edit(channel, id_, message, at=None)
     elif id_ and receipt is not None:
         failed = receipt == Receipt.FAILED
+        both = bool(party.phone_number and party.user_id)
         yield ReceiptEvent(
             channel_key=channel,
             provider_message_id=id_,
             receipt=receipt,
+            phone_number=party.phone_number if both else "",
+            user_id=party.user_id if both else "",
             # Neither channel reports the reason (§3).
             failure=Failure("error", "WhatsApp rejected the message", status) if failed else None,
         )
@@ -582,8 +590,15 @@ def _qr(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def _contact(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
-    party = _party(data)
+    # A contacts sync has `remoteJid`; what Baileys itself reports, `id` and the other address.
+    names = ("remoteJid", "id", "jid", "phoneNumber", "remoteJidAlt", "lid")
+    # The `id` of a stored contact is that of its row.
+    jids = [jid for name in names if "@" in (jid := _text(data, name))]
+    party = _joined(map(_address, jids)) if jids and not _address(jids[0]).other else _Party()
     name = _person_name(data.get("pushName"), party) or _person_name(data.get("name"), party)
+    if party.phone_number and party.user_id:
+        addresses = named(phone_number=party.phone_number, user_id=party.user_id, also=party.also)
+        yield AddressEvent(channel, addresses)
     if party.phone_number and name:
         yield ContactEvent(channel, party.phone_number, name)
 
@@ -598,8 +613,8 @@ def _group(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
 
 def _call(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     call_id, status = _text(data, "id"), _text(data, "status")
-    caller, chat = _address(_text(data, "from")), _address(_text(data, "chatId"))
-    number = caller.phone_number or chat.phone_number
+    chat = _address(_text(data, "chatId"))
+    caller = _joined(_address(_text(data, name)) for name in ("from", "chatId", "callerPn"))
     if data.get("isGroup") is True or chat.other == GROUP:
         yield UnsupportedEvent(channel, "group")
     elif not call_id or not status:
@@ -609,12 +624,12 @@ def _call(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
         yield CallEvent(
             channel_key=channel,
             call_id=call_id,
-            phone_number=number,
+            phone_number=caller.phone_number,
             # Unknown statuses count as ringing: all statuses that end a call are known.
             status=_CALLS.get(status, CallStatus.RINGING),
             at=_utc_time(_text(data, "date")),
             video=data.get("isVideo") is True,
-            user_id="" if number else caller.user_id or chat.user_id,
+            user_id=caller.user_id,
         )
 
 
@@ -646,19 +661,35 @@ _READERS: dict[str, Callable[[str, Mapping[str, Any]], Iterator[Event]]] = {
 # -- Addresses, names and times ------------------------------------------------------------------
 
 
-def _party(key: Mapping[str, Any]) -> _Party:
-    """Return the other party of the chat that this key belongs to.
+# Where a message's key names its chat by another address (§3), and its sender. For our own
+# messages, the sender is our number.
+_CHAT_KEYS = ("remoteJid", "remoteJidAlt", "previousRemoteJid")
+_SENDER_KEYS = ("senderPn", "senderLid")
 
-    A chat identified by LID has the number in `remoteJidAlt`. Before 2.3.5 it is in `senderPn`,
-    which is the sender's: for our own messages it is our number.
-    """
+
+def _party(key: Mapping[str, Any]) -> _Party:
+    """Return the other party of the chat that this key belongs to, with all its addresses."""
     party = _address(_text(key, "remoteJid"))
-    if party.user_id:
-        names = ["remoteJidAlt"] if key.get("fromMe") is True else ["remoteJidAlt", "senderPn"]
-        for name in names:
-            if number := _address(_text(key, name)).phone_number:
-                return _Party(phone_number=number)
-    return party
+    if party.other:
+        return party
+    names = _CHAT_KEYS if key.get("fromMe") is True else _CHAT_KEYS + _SENDER_KEYS
+    return _joined(_address(_text(key, name)) for name in names)
+
+
+def _joined(parties: Iterable[_Party]) -> _Party:
+    """Return one person with the addresses of all these."""
+    addresses = unique(
+        address
+        for party in parties
+        for address in named(phone_number=party.phone_number, user_id=party.user_id)
+    )
+    numbers = [one.value for one in addresses if one.kind == Kind.PHONE]
+    lids = [one.value for one in addresses if one.kind == Kind.LID]
+    return _Party(
+        phone_number=numbers[0] if numbers else "",
+        user_id=lids[0] if lids else "",
+        also=tuple(one for one in addresses if one.value not in (*numbers[:1], *lids[:1])),
+    )
 
 
 def _address(jid: str) -> _Party:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from channels_app.providers import files
+from channels_app.providers import addresses, files
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
@@ -35,8 +35,7 @@ from channels_app.providers.error_codes import failure
 from channels_app.providers.sessions import State
 from channels_app.providers.wwebjs import states
 from channels_app.providers.wwebjs.ids import short_id
-from core import http_client, sizes
-from core.phone_numbers import other_brazilian_form
+from core import http_client, phone_numbers, sizes
 from core.text import safe_id
 
 if TYPE_CHECKING:
@@ -115,6 +114,8 @@ class WwebjsProvider:
         """
         if not (self._base and self._session):
             raise failure(Rejected, "not_configured")
+        if addresses.is_user_id(message.to):
+            raise failure(Rejected, "no_address")
         digits = re.sub(r"\D", "", message.to)
         if not digits:
             raise failure(Rejected, "invalid_recipient")
@@ -127,6 +128,10 @@ class WwebjsProvider:
             size = file.size
         else:
             payload = request_body(message)
+        if addresses.is_lid(message.to):
+            # It is a chat id already; the look-up of numbers fails for it (§3).
+            body = with_quote(payload, message.quote, chat_id=message.to)
+            return files.with_size(partial(self._send_to, message.to, body, timeout), size)
         return self._send(digits, payload, message.quote, timeout, size)
 
     def _send(
@@ -191,14 +196,13 @@ class WwebjsProvider:
             raise failure(Transient, "lookup_failed", error.detail or error.reason) from None
 
     def _look_up(self, digits: str) -> str:
-        """Return WhatsApp's chat ID of the number, trying both Brazilian forms (§3).
+        """Return WhatsApp's chat ID of the number, trying the spellings of its country (§3).
 
         Raises Rejected, Transient or http_client.RequestFailed.
         """
         deadline = time.monotonic() + min(self._timeout, LOOKUP_SECONDS)
-        for number in (digits, other_brazilian_form(digits)):
-            if number is None:
-                continue
+        for spelling in phone_numbers.spellings(f"+{digits}"):
+            number = spelling.removeprefix("+")
             # A second look-up with almost no time left would only look like a broken server.
             seconds = max(deadline - time.monotonic(), 1.0)
             answer = self._request(
@@ -223,7 +227,7 @@ class WwebjsProvider:
             raise LookupFailed(error.reason, answered=False) from None
 
     def _sent_messages(self, to: str, since: dt.datetime) -> list[SentMessage]:
-        chat_id = self._look_up(re.sub(r"\D", "", to))
+        chat_id = to if addresses.is_lid(to) else self._look_up(re.sub(r"\D", "", to))
         options = {"fromMe": True, "since": int(since.timestamp()), "limit": 50}
         answer = self._request(
             "POST",

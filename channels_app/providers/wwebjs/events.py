@@ -110,14 +110,14 @@ def _receipt(key: str, message: Mapping[str, Any], ack: Any) -> Event:
     receipt = _RECEIPTS.get(ack) if known else None
     if receipt is None or message_id is None or message.get("fromMe") is False:
         return UnsupportedEvent(key, f"callback:message_ack:{str(ack)[:10]}")
-    address = _address(message.get("to"))
-    number, _user_id = _person(address)
+    number, user_id = _sides(message, "to")
     return ReceiptEvent(
         channel_key=key,
         provider_message_id=message_id,
         receipt=receipt,
         failure=_REFUSED if receipt == Receipt.FAILED else None,
         phone_number=number,
+        user_id=user_id,
         text=_text(message) if message.get("type") == "chat" else "",
         at=from_seconds(message.get("timestamp")),
     )
@@ -128,11 +128,10 @@ def _message(
 ) -> Event:
     type_ = contents.type_of(message)
     message_id = short_id(message.get("id"))
-    other = _address(message.get(address))
-    number, user_id = _person(other)
+    number, user_id = _sides(message, address)
     found = contents.read(message)
     if not (number or user_id):
-        chat = _not_a_person(other)
+        chat = _not_a_person(_address(message.get(address)))
         return UnsupportedEvent(key, chat or f"callback:{kind}:{type_[:20]}")
     if message_id is None or found is None:
         return UnsupportedEvent(key, f"callback:{kind}:{type_[:20]}")
@@ -284,6 +283,16 @@ def _person(address: str) -> tuple[str, str]:
     if server in ("c.us", "s.whatsapp.net") and _DIGITS.fullmatch(user):
         return f"+{user}", ""
     return ("", address) if server == "lid" and _DIGITS.fullmatch(user) else ("", "")
+
+
+def _sides(message: Mapping[str, Any], address: str) -> tuple[str, str]:
+    """Return the customer's number and `@lid`: the chat in a message's ID may name the other one.
+
+    Both are "" if the message itself is not from or to a person.
+    """
+    own = _person(_address(message.get(address)))
+    chat = _person(_address(_mapping(message.get("id")).get("remote")))
+    return (own[0] or chat[0], own[1] or chat[1]) if any(own) else own
 
 
 def _chat(message: Mapping[str, Any], address: str) -> str:

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from channels_app.models import Channel
 from channels_app.providers.events import MessageEvent
-from messaging import contacts, selectors
+from messaging import selectors
 from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import handlers, pending_events, reader
 from messaging.inbound.authentication import Received
@@ -199,19 +199,12 @@ def test_a_customer_without_a_phone_number_is_identified_by_id(channel: Channel)
     assert Conversation.objects.count() == 1
 
 
-def test_two_contacts_of_one_customer_cause_no_error(channel: Channel) -> None:
-    receive(text(channel=channel, id="wamid.1"))
-    receive(text(channel=channel, id="wamid.2", from_=None, from_user_id="BR.1"))
-    event = receive(text(channel=channel, id="wamid.3", from_user_id="BR.1"))
-    assert (event.state, event.error) == ("done", "")
-    by_phone = Contact.objects.get(phone_number="+5511999990000")
-    assert by_phone.user_id is None
-    assert Message.objects.filter(conversation__contact=by_phone).count() == 2
-
-
-def test_a_name_given_by_a_person_is_not_overwritten(channel: Channel) -> None:
-    contacts.conversation_with(channel, phone_number="+5511999990000", name="Dona Ana")
-    receive(text(channel=channel, name="ana.s2"))
+def test_a_profile_name_is_followed_unless_a_person_gave_the_name(channel: Channel) -> None:
+    for id_, name in (("1", "Ana"), ("2", "ana.s2"), ("3", "")):
+        receive(text(channel=channel, id=f"wamid.{id_}", name=name))
+    assert Contact.objects.get().name == "ana.s2"
+    Contact.objects.update(name="Dona Ana", named_by_staff=True)
+    receive(text(channel=channel, id="wamid.4", name="Ana"))
     assert Contact.objects.get().name == "Dona Ana"
 
 

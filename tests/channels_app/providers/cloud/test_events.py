@@ -53,7 +53,15 @@ def test_a_text() -> None:
 
 def test_statuses() -> None:
     assert read("statuses") == [
-        ReceiptEvent(NUMBER, WAMID, Receipt.SENT, REFERENCE, pricing="utility:regular"),
+        ReceiptEvent(
+            NUMBER,
+            WAMID,
+            Receipt.SENT,
+            REFERENCE,
+            phone_number="+16505551234",
+            user_id="US.13491208655302741918",
+            pricing="utility:regular",
+        ),
         ReceiptEvent(NUMBER, WAMID, Receipt.DELIVERED, REFERENCE, pricing="utility:regular"),
         ReceiptEvent(NUMBER, WAMID, Receipt.READ, REFERENCE),
     ]
@@ -146,9 +154,9 @@ def test_contact_cards_are_preserved() -> None:
     assert event.text == "João: +55 11 98888-7777\n?"
 
 
-def test_a_customer_may_have_no_phone_number() -> None:
+def test_what_contacts_adds_to_a_message_is_the_senders() -> None:
     event = read("kinds")[5]
-    assert (event.phone_number, event.user_id) == ("", "BR.1234")
+    assert (event.phone_number, event.user_id) == ("+5531987654321", "BR.1234")
 
 
 def test_unknown_content_is_counted_without_an_error() -> None:

@@ -83,6 +83,8 @@ class CloudAdapter(Adapter):
 
     def other_events(self) -> None:
         self._changes("reaction", {"message_id": self.customer_writes("oi"), "emoji": "👍"})
+        update = {"user_id": {"previous": "BR.1", "current": "BR.2"}}
+        self.control("webhook", field="user_id_update", value={"user_id_update": [update]})
 
     def _changes(self, kind: str, content: Mapping[str, Any]) -> None:
         self.control("inbound", **{"from": ORDINARY, "type": kind, "content": content})

@@ -142,7 +142,11 @@ class EvolutionAdapter(Adapter):
 
     def other_events(self) -> None:
         self.control("inbound", instance=INSTANCE, kind="call")
-        contact = {"remoteJid": "5511988887777@s.whatsapp.net", "pushName": "Ana"}
+        contact = {
+            "remoteJid": "5511988887777@s.whatsapp.net",
+            "lid": "123456789@lid",
+            "pushName": "Ana",
+        }
         self.control("event", instance=INSTANCE, event="contacts.update", data=contact)
         chat = {"remoteJid": "5511988887777@s.whatsapp.net", "fromMe": False}
         reaction = {"text": "👍", "key": {"id": "3EB0C4"}}

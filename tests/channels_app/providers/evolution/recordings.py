@@ -43,7 +43,7 @@ def as_json(event: Event) -> dict[str, Any]:
     values: dict[str, Any] = {
         name: str(value) if isinstance(value, dt.datetime) else value
         for name, value in fields.items()
-        if value not in ("", None, False, {})
+        if value not in ("", None, False, {}, ())
     }
     if "failure" in values:
         values["failure"] = dataclasses.asdict(values["failure"])

@@ -56,11 +56,14 @@ def test_the_customer_is_parsed_from_the_address(jid: str, phone_number: str, us
         {"remoteJid": ANA, "remoteJidAlt": ANA, "addressingMode": "lid"},  # 2.3.7
         {"remoteJid": ANA, "remoteJidAlt": LID, "addressingMode": "pn"},  # later
         {"remoteJid": LID, "senderPn": ANA},  # earlier
+        {"remoteJid": ANA, "previousRemoteJid": LID},
+        {"remoteJid": ANA, "senderLid": LID},
     ],
 )
-def test_a_lid_with_a_number_yields_the_number(alias: dict[str, Any]) -> None:
+def test_a_key_that_names_lid_and_number_yields_both(alias: dict[str, Any]) -> None:
     message = read_message(upsert(HELLO, key=key(**alias)))
-    assert (message.phone_number, message.user_id) == ("+5511988887777", "")
+    lid = LID if LID in alias.values() else ""
+    assert (message.phone_number, message.user_id) == ("+5511988887777", lid)
 
 
 def test_the_sender_of_an_own_message_is_not_the_customer() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -224,7 +225,9 @@ def test_a_call_has_caller_time_and_status() -> None:
     at = dt.datetime(2026, 11, 21, 22, tzinfo=dt.UTC)
     expected = CallEvent("shop", "C1", "+5511988887777", CallStatus.MISSED, at, video=True)
     assert read_one(call()) == expected
-    assert read_one(call(**{"from": LID})) == expected
+    assert read_one(call(**{"from": LID})) == replace(expected, user_id=LID)
+    only_lid = {"from": LID, "chatId": LID, "callerPn": "5511988887777@s.whatsapp.net"}
+    assert read_one(call(**only_lid)) == replace(expected, user_id=LID)
 
 
 @pytest.mark.parametrize(

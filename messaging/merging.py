@@ -1,0 +1,301 @@
+"""Merge two contacts that are one customer, and undo it.
+
+A merge deletes nothing. The later contact and those of its conversations that were joined to
+another one stay as empty rows that lead to where everything went (`merged_into`); their messages
+and calls name the conversation from which they came (`merged_from`). So an undo can take back
+exactly what was joined, in whatever order several merges are undone.
+
+Contacts are locked in the order of their ids, then conversations in the order of theirs.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models import F, Max, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from channels_app.providers.addresses import Kind
+from core import phone_numbers
+from messaging.live import publisher
+from messaging.models import (
+    CallAttempt,
+    Contact,
+    ContactAddress,
+    ContactMerge,
+    Conversation,
+    Message,
+)
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+# What is stored of the merged contact besides its addresses.
+_FIELDS = ("phone_number", "user_id", "username", "name", "named_by_staff")
+# How long a conversation says that it was joined from two.
+NOTED_FOR = dt.timedelta(days=7)
+# How many of the joined messages open pages are told about; a reload shows the others.
+_ANNOUNCED = 40
+
+
+def lock_contacts(ids: Collection[int]) -> list[Contact]:
+    """Lock contacts in the order of their ids until the end of the transaction."""
+    if not ids:
+        return []
+    return list(Contact.objects.select_for_update().filter(pk__in=ids).order_by("pk"))
+
+
+def current(contact: Contact) -> Contact:
+    """Return the contact into which this one was merged, itself if it was not."""
+    while contact.merged_into is not None:
+        contact = contact.merged_into
+    return contact
+
+
+def merge(one: Contact, other: Contact, *, reason: str = "", user: User | None = None) -> Contact:
+    """Make two contacts one: the older one, which is returned. The caller has locked both."""
+    kept, merged = sorted((one, other), key=lambda contact: contact.pk)
+    conversations = list(
+        Conversation.objects.select_for_update().filter(contact__in=[kept, merged]).order_by("pk")
+    )
+    theirs = [row for row in conversations if row.contact_id == merged.pk]
+    by_channel = {row.channel_id: row for row in conversations if row.contact_id == kept.pk}
+    addresses = ContactAddress.objects.filter(contact=merged)
+    ContactMerge.objects.create(
+        contact=kept,
+        merged=merged,
+        reason=reason[:200],
+        fields={name: getattr(merged, name) for name in _FIELDS},
+        addresses=list(addresses.values_list("pk", flat=True)),
+        conversations=[row.pk for row in theirs],
+        created_by=user,
+    )
+    addresses.update(contact=kept)
+    values = {name: getattr(merged, name) for name in _FIELDS}
+    merged.phone_number, merged.user_id, merged.merged_into = None, None, kept
+    merged.save(update_fields=["phone_number", "user_id", "merged_into"])
+    _adopt(kept, values)
+    for conversation in theirs:
+        if target := by_channel.get(conversation.channel_id):
+            _join(conversation, target)
+        else:
+            conversation.contact = kept
+            conversation.save(update_fields=["contact"])
+            publisher.publish(publisher.INBOX, conversations=conversation.pk)
+    return kept
+
+
+def merge_by_hand(contact: Contact, other: Contact, *, user: User | None) -> Contact:
+    """Merge two contacts as a person decided. Raises ValidationError if they are one already."""
+    with transaction.atomic():
+        locked = lock_contacts({current(contact).pk, current(other).pk})
+        if len(locked) < 2 or any(one.merged_into_id for one in locked):
+            raise ValidationError({"with": _("This is the same contact.")})
+        for record in _undone_between(*locked):
+            # What a person joins is no longer kept apart.
+            record.delete()
+        return merge(*locked, user=user)
+
+
+def undo(record: ContactMerge, *, user: User | None) -> Contact:
+    """Undo a merge; return the contact that exists again. They are kept apart from then on.
+
+    Messages that arrived after the merge stay where they are.
+    """
+    with transaction.atomic():
+        record = ContactMerge.objects.select_for_update().get(pk=record.pk)
+        if record.undone_at is not None:
+            return record.merged
+        root = current(record.contact)
+        locked = {one.pk: one for one in lock_contacts({root.pk, record.merged_id})}
+        root, restored = locked[root.pk], locked[record.merged_id]
+        returning = list(ContactAddress.objects.filter(pk__in=record.addresses, contact=root))
+        if not returning:
+            raise ValidationError(_("The addresses of this contact belong to others by now."))
+        conversations = Conversation.everything.select_for_update().filter(
+            pk__in=record.conversations, contact__in=all_of(root)
+        )
+        for name in _FIELDS:
+            setattr(restored, name, record.fields[name])
+        restored.merged_into = None
+        _give_addresses(root, restored, returning)
+        for conversation in conversations.order_by("pk"):
+            conversation.contact = restored
+            conversation.save(update_fields=["contact"])
+            _separate(conversation)
+        record.undone_at, record.undone_by = timezone.now(), user
+        record.save(update_fields=["undone_at", "undone_by"])
+    return restored
+
+
+def split(contact: Contact, address: ContactAddress, *, user: User | None) -> Contact:
+    """Give an address a contact of its own, which is returned.
+
+    If the address came by a merge, that merge is undone. Otherwise the conversations stay, and
+    the next message from the address begins a new one. Raises ValidationError for the only address.
+    """
+    with transaction.atomic():
+        contact = lock_contacts({contact.pk})[0]
+        if not contact.addresses.exclude(pk=address.pk).exists():
+            raise ValidationError({"address": _("This is the contact's only address.")})
+        for record in ContactMerge.objects.filter(undone_at=None, addresses__contains=address.pk):
+            if current(record.contact) == contact:
+                return undo(record, user=user)
+        separate = Contact(name=contact.name, username=contact.username)
+        _give_addresses(contact, separate, [address])
+        ContactMerge.objects.create(
+            contact=contact,
+            merged=separate,
+            addresses=[address.pk],
+            created_by=user,
+            undone_at=timezone.now(),
+            undone_by=user,
+        )
+    return separate
+
+
+def recent_merge(contact: Contact) -> ContactMerge | None:
+    """Return the contact's last merge of the past days that no person made, for a note."""
+    since = timezone.now() - NOTED_FOR
+    merges = ContactMerge.objects.filter(contact=contact, undone_at=None, created_by=None)
+    return merges.filter(created_at__gte=since).first()
+
+
+def are_kept_apart(one: Contact, other: Contact) -> bool:
+    """Return whether a person decided that these are two customers."""
+    return _undone_between(one, other).exists()
+
+
+def _undone_between(one: Contact, other: Contact) -> models.QuerySet[ContactMerge]:
+    ours, theirs = all_of(one), all_of(other)
+    return ContactMerge.objects.filter(
+        Q(contact__in=ours, merged__in=theirs) | Q(contact__in=theirs, merged__in=ours),
+        undone_at__isnull=False,
+    )
+
+
+def all_of(contact: Contact) -> set[int]:
+    """Return the ids of the contact and of all that were merged into it."""
+    return _closure(Contact, {contact.pk})
+
+
+def _closure(model: type[Contact | Conversation], ids: set[int]) -> set[int]:
+    found, latest = set(ids), set(ids)
+    while latest:
+        merged = model._base_manager.filter(merged_into__in=latest)
+        latest = set(merged.values_list("pk", flat=True)) - found
+        found |= latest
+    return found
+
+
+def _adopt(kept: Contact, values: dict[str, object]) -> None:
+    """Fill what the contact lacks with what the merged one had."""
+    own_id, other_id = kept.user_id or "", str(values["user_id"] or "")
+    if other_id and (not own_id or (own_id.endswith("@lid") and not other_id.endswith("@lid"))):
+        kept.user_id = other_id
+    kept.phone_number = kept.phone_number or values["phone_number"]  # type: ignore[assignment]
+    kept.username = kept.username or str(values["username"])
+    if not kept.name or (values["named_by_staff"] and not kept.named_by_staff):
+        kept.name = str(values["name"]) or kept.name
+        kept.named_by_staff = kept.named_by_staff or bool(values["named_by_staff"])
+    kept.save()
+
+
+def _give_addresses(contact: Contact, other: Contact, moving: Sequence[ContactAddress]) -> None:
+    """Move addresses from a contact to another one, whose row may be new; their fields follow."""
+    ids = [row.pk for row in moving]
+    # First the contact that has them: the fields are unique.
+    _set_fields(contact, contact.addresses.exclude(pk__in=ids))
+    contact.save(update_fields=["phone_number", "user_id"])
+    _set_fields(other, moving)
+    other.save()
+    ContactAddress.objects.filter(pk__in=ids).update(contact=other)
+
+
+def _set_fields(contact: Contact, addresses: Iterable[ContactAddress]) -> None:
+    """Derive number and user id from the addresses: those shown stay, else the latest."""
+    rows = sorted(addresses, key=lambda row: row.pk)
+    values = [row.value for row in rows]
+    numbers = [row.value for row in rows if row.kind == Kind.PHONE]
+    # A business-scoped id goes before a LID.
+    ids = sorted(
+        (row for row in rows if row.kind != Kind.PHONE),
+        key=lambda row: (row.kind == Kind.USER_ID, row.kind == Kind.PARENT_USER_ID, row.pk),
+    )
+    keys = {row.key for row in rows}
+    if contact.phone_number is None or phone_numbers.key(contact.phone_number) not in keys:
+        contact.phone_number = numbers[-1] if numbers else None
+    if contact.user_id not in values:
+        contact.user_id = ids[-1].value if ids else None
+
+
+def _join(source: Conversation, target: Conversation) -> None:
+    """Move the messages and calls of a conversation to another one. Both are locked.
+
+    A message that both have stays behind: it is one message, which was reported twice.
+    """
+    twice = Message.objects.filter(conversation=target).exclude(message_key="")
+    moving = Message.objects.filter(conversation=source).exclude(
+        message_key__in=twice.values("message_key")
+    )
+    latest = list(moving.order_by("-created_at", "-id").values_list("pk", flat=True)[:_ANNOUNCED])
+    moving.filter(merged_from=None).update(merged_from=source)
+    moving.update(conversation=target)
+    calls = CallAttempt.objects.filter(conversation=source)
+    calls.filter(merged_from=None).update(merged_from=source)
+    calls.update(conversation=target)
+    Conversation.objects.filter(pk=target.pk).update(
+        last_message_at=_later(target.last_message_at, source.last_message_at),
+        last_inbound_at=_later(target.last_inbound_at, source.last_inbound_at),
+        unread_count=F("unread_count") + source.unread_count,
+    )
+    source.merged_into = target
+    source.save(update_fields=["merged_into"])
+    _publish(source, target, latest)
+
+
+def _separate(conversation: Conversation) -> None:
+    """Take back what was moved out of a conversation, from wherever it is now."""
+    conversation.merged_into = None
+    conversation.save(update_fields=["merged_into"])
+    joined = _closure(Conversation, {conversation.pk})
+    left: set[int] = set()
+    for model in (Message, CallAttempt):
+        rows = model._default_manager.filter(merged_from__in=joined)
+        left |= set(rows.order_by().values_list("conversation_id", flat=True).distinct())
+        rows.update(conversation=conversation)
+        model._default_manager.filter(merged_from=conversation).update(merged_from=None)
+    for target in Conversation.objects.filter(pk__in=left - {conversation.pk}):
+        _recount(target, unread=max(0, target.unread_count - conversation.unread_count))
+    _publish(conversation, conversation, [])
+
+
+def _recount(conversation: Conversation, *, unread: int) -> None:
+    """Derive the times of a conversation from what it has."""
+    messages = Message.objects.filter(conversation=conversation)
+    latest = messages.aggregate(
+        any=Max("created_at"), inbound=Max("created_at", filter=Q(direction=Message.Direction.IN))
+    )
+    called = CallAttempt.objects.filter(conversation=conversation, incoming=True)
+    Conversation.objects.filter(pk=conversation.pk).update(
+        last_message_at=_later(latest["any"], called.aggregate(at=Max("created_at"))["at"]),
+        last_inbound_at=latest["inbound"],
+        unread_count=unread,
+    )
+    publisher.publish(publisher.INBOX, conversations=conversation.pk)
+
+
+def _publish(source: Conversation, target: Conversation, moved: Iterable[object]) -> None:
+    for id_ in moved:
+        publisher.publish(publisher.conversation_group(target.pk), messages=str(id_))
+    publisher.publish(publisher.INBOX, conversations=source.pk)
+    publisher.publish(publisher.INBOX, conversations=target.pk)
+
+
+def _later(one: dt.datetime | None, other: dt.datetime | None) -> dt.datetime | None:
+    return max(filter(None, [one, other]), default=None)
