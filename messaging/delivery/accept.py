@@ -18,6 +18,7 @@ from channels_app.providers import addresses
 from channels_app.providers.addresses import Address, Kind
 from core import phone_numbers
 from core.text import is_storable
+from core.transactions import run_atomic
 from messaging import contacts, queue, sequence
 from messaging import content as contents
 from messaging.delivery import attempts, policy, runner, statuses
@@ -87,23 +88,23 @@ def accept_message(
         return Acceptance(replayed, created=False)
     if not channel.active:
         raise ValidationError({"channel": _("This channel is not active.")})
+
+    def store() -> Message:
+        message = Message(
+            type=type,
+            text=text,
+            content={} if content is None else content,
+            media=file,
+            client_reference=client_reference,
+            idempotency_key=idempotency_key,
+            request_digest=digest if idempotency_key else "",
+            created_by=user,
+        )
+        return _store(channel, recipient, message, reply_to)
+
     try:
-        with transaction.atomic():
-            message = _store(
-                channel,
-                recipient,
-                Message(
-                    type=type,
-                    text=text,
-                    content={} if content is None else content,
-                    media=file,
-                    client_reference=client_reference,
-                    idempotency_key=idempotency_key,
-                    request_digest=digest if idempotency_key else "",
-                    created_by=user,
-                ),
-                reply_to,
-            )
+        # A new customer's addresses may be learned from an event at the same moment.
+        message = run_atomic(store)
     except IntegrityError:
         # Two requests used the same key at the same moment; the other request won.
         if idempotency_key and (replayed := _find_replay(user, idempotency_key, digest)):
