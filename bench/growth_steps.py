@@ -133,7 +133,7 @@ def _delivery() -> dict[str, Step]:
         accept.accept_message(
             channel=channel, to=customer.contact.phone_number or "", user=None, text="Hello"
         )
-        taken = first_sends.take(worker_id, new=64, waiting=8, on_taken=lambda taken: None)
+        taken = first_sends.take(worker_id, new=64, waiting=8)
         first_sends.record([runner.make(send) for send in taken.sends])
         outbox.renew(worker_id)
 

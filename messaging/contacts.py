@@ -21,6 +21,7 @@ from channels_app.models import Channel
 from channels_app.providers import addresses
 from channels_app.providers.addresses import Address, Kind
 from core import phone_numbers
+from core.text import is_storable
 from messaging import merging
 from messaging.models import Contact, ContactAddress, Conversation, DeliveryAttempt
 
@@ -144,7 +145,12 @@ def address_of(contact: Contact, text: str) -> ContactAddress:
 
 
 def rename(contact: Contact, name: str) -> None:
-    """Give a contact the name that a person entered; "" leaves it to the providers again."""
+    """Give a contact the name that a person entered; "" leaves it to the providers again.
+
+    Raises ValidationError.
+    """
+    if not is_storable(name):
+        raise ValidationError({"name": _("The text contains a character that cannot be stored.")})
     contact.name = name.strip()[:200] or contact.name
     contact.named_by_staff = bool(name.strip())
     contact.save(update_fields=["name", "named_by_staff"])
@@ -376,7 +382,8 @@ def address_for(conversation: Conversation, provider: str) -> str:
 def pick_address(stored: Sequence[ContactAddress], channel: Channel, provider: str) -> str:
     """Return the address for a provider among those of a contact without a number, or ""."""
     if provider != "official":
-        linked = (Kind.LID, Kind.GROUP)
+        # Only a Baileys channel has groups.
+        linked = (Kind.LID, Kind.GROUP) if provider == "baileys" else (Kind.LID,)
         return next((row.value for row in reversed(stored) if row.kind in linked), "")
     account = channel.business_account_id or f"channel:{channel.pk}"
     candidates = [row for row in stored if row.kind in (Kind.USER_ID, Kind.PARENT_USER_ID)]

@@ -79,6 +79,7 @@ def merge(one: Contact, other: Contact, *, reason: str = "", user: User | None =
     values = {name: getattr(merged, name) for name in _FIELDS}
     merged.phone_number, merged.user_id, merged.merged_into = None, None, kept
     merged.save(update_fields=["phone_number", "user_id", "merged_into"])
+    _keep_wish(kept, merged)
     _adopt(kept, values)
     for conversation in theirs:
         if target := by_channel.get(conversation.channel_id):
@@ -96,6 +97,9 @@ def merge_by_hand(contact: Contact, other: Contact, *, user: User | None) -> Con
         locked = lock_contacts({current(contact).pk, current(other).pk})
         if len(locked) < 2 or any(one.merged_into_id for one in locked):
             raise ValidationError({"with": _("This is the same contact.")})
+        groups = ContactAddress.objects.filter(contact__in=locked, kind=Kind.GROUP)
+        if groups.exists():
+            raise ValidationError({"with": _("A group is not a customer.")})
         for record in _undone_between(*locked):
             # What a person joins is no longer kept apart.
             record.delete()
@@ -120,9 +124,11 @@ def undo(record: ContactMerge, *, user: User | None) -> Contact:
         conversations = Conversation.everything.select_for_update().filter(
             pk__in=record.conversations, contact__in=all_of(root)
         )
+        _require_latest(record, conversations)
         for name in _FIELDS:
             setattr(restored, name, record.fields[name])
         restored.merged_into = None
+        _keep_wish(restored, root)
         _give_addresses(root, restored, returning)
         for conversation in conversations.order_by("pk"):
             conversation.contact = restored
@@ -131,6 +137,17 @@ def undo(record: ContactMerge, *, user: User | None) -> Contact:
         record.undone_at, record.undone_by = timezone.now(), user
         record.save(update_fields=["undone_at", "undone_by"])
     return restored
+
+
+def _require_latest(record: ContactMerge, conversations: models.QuerySet[Conversation]) -> None:
+    """Raise ValidationError if other customers' messages were moved into these conversations."""
+    theirs = all_of(record.merged)
+    for conversation in conversations:
+        joined = Conversation.everything.filter(
+            pk__in=_closure(Conversation, {conversation.pk}) - {conversation.pk}
+        )
+        if joined.exclude(contact__in=theirs).exists():
+            raise ValidationError(_("Undo the later joins of this contact first."))
 
 
 def split(contact: Contact, address: ContactAddress, *, user: User | None) -> Contact:
@@ -147,6 +164,7 @@ def split(contact: Contact, address: ContactAddress, *, user: User | None) -> Co
             if current(record.contact) == contact:
                 return undo(record, user=user)
         separate = Contact(name=contact.name, username=contact.username)
+        _keep_wish(separate, contact)
         _give_addresses(contact, separate, [address])
         ContactMerge.objects.create(
             contact=contact,
@@ -191,6 +209,17 @@ def _closure(model: type[Contact | Conversation], ids: set[int]) -> set[int]:
         latest = set(merged.values_list("pk", flat=True)) - found
         found |= latest
     return found
+
+
+def _keep_wish(contact: Contact, other: Contact) -> None:
+    """Take over the other contact's wish about marketing if it is the later one.
+
+    Contacts that are separated again both keep it: nobody knows which of them it came from.
+    """
+    theirs = other.marketing_wish_at
+    if theirs is not None and (contact.marketing_wish_at or theirs) <= theirs:
+        contact.marketing_stopped = other.marketing_stopped
+        contact.marketing_wish_at = theirs
 
 
 def _adopt(kept: Contact, values: dict[str, object]) -> None:

@@ -545,6 +545,9 @@ class Message(models.Model):
                 condition=UNFINISHED & Q(decision="", claimed_by=None),
                 name="message_outbox",
             ),
+            models.Index(
+                fields=["created_at"], condition=Q(decision="waiting_turn"), name="message_turn"
+            ),
             # Which message of a conversation is the next one.
             models.Index(
                 fields=["conversation", "created_at"],

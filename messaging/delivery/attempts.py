@@ -298,6 +298,8 @@ def record_receipt(
         _save(attempt, before, attempts)
         if attempt.outcome == Outcome.REJECTED != before.outcome:
             # A late failure: the policy decides again, as after an immediate rejection.
+            if attempt.message.next_attempt_at is None:
+                refresh_message_status(attempt.message, attempts, decision="")
             queue.wake_senders()
         changed = (attempt.outcome, attempt.error_code) != (before.outcome, before.error_code)
         if changed or attempt.rule in ("probe", "asked"):

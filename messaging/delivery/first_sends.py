@@ -9,13 +9,13 @@ what the provider answered.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import structlog
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
@@ -55,6 +55,8 @@ class Taken:
     worker_id: int
     sends: Sequence[PendingSend] = ()
     others: Sequence[UUID] = ()
+    # Messages that now wait for a slot, which `mark_queued_behind` has to know.
+    waits: Sequence[Message] = ()
     # Whether more messages of either kind may be due.
     more_new: bool = False
     more_waiting: bool = False
@@ -64,11 +66,11 @@ class Taken:
         return [*(send.attempt.message_id for send in self.sends), *self.others]
 
 
-def take(worker_id: int, *, new: int, waiting: int, on_taken: Callable[[Taken], Any]) -> Taken:
+def take(worker_id: int, *, new: int, waiting: int) -> Taken:
     """Claim due messages, and start the simple sends among them.
 
-    At most `new` messages on which nothing has been decided, and `waiting` others. `on_taken` is
-    called before the commit. Raises outbox.LeaseExpired.
+    At most `new` messages on which nothing has been decided, and `waiting` others. Raises
+    outbox.LeaseExpired.
     """
     with transaction.atomic():
         now = timezone.now()
@@ -79,16 +81,23 @@ def take(worker_id: int, *, new: int, waiting: int, on_taken: Callable[[Taken], 
         if ids := [*fresh, *resumed]:
             batch.add(ids)
             batch.store()
-        taken = Taken(
+        return Taken(
             worker_id,
             batch.sends,
             batch.others,
+            batch.waits,
             more_new=len(fresh) == new,
             more_waiting=len(resumed) == waiting,
         )
-        on_taken(taken)
-    batch.mark_queued_behind()
-    return taken
+
+
+def mark_queued_behind(waits: Sequence[Message]) -> None:
+    """Record on later messages that they wait behind one of these. After the commit."""
+    by_conversation = {message.conversation_id: message for message in waits}
+    for conversation_id in outbox.with_several_unfinished(by_conversation):
+        message = by_conversation[conversation_id]
+        assert message.next_attempt_at is not None
+        runner.mark_queued_behind(str(message.pk), message.next_attempt_at)
 
 
 @dataclass(slots=True)
@@ -107,7 +116,7 @@ class _Batch:
     now: dt.datetime
     sends: list[PendingSend] = field(default_factory=list)
     others: list[UUID] = field(default_factory=list)
-    _waits: list[Message] = field(default_factory=list)
+    waits: list[Message] = field(default_factory=list)
     _accounts: dict[int, _Account | None] = field(default_factory=dict)
 
     def add(self, ids: Sequence[UUID]) -> None:
@@ -125,20 +134,12 @@ class _Batch:
         started = [send.attempt for send in self.sends]
         if started:
             DeliveryAttempt.objects.bulk_create(started)
-        changed = [*(attempt.message for attempt in started), *self._waits]
+        changed = [*(attempt.message for attempt in started), *self.waits]
         update_rows(changed, _DECIDED)
         for message in changed:
             publisher.message_changed(message)
         if self.others:
             Message.objects.filter(pk__in=self.others).update(claimed_by=self.worker_id)
-
-    def mark_queued_behind(self) -> None:
-        """Record on later messages that they wait behind one of these. After the commit."""
-        waits = {message.conversation_id: message for message in self._waits}
-        for conversation_id in outbox.with_several_unfinished(waits):
-            message = waits[conversation_id]
-            assert message.next_attempt_at is not None
-            runner.mark_queued_behind(str(message.pk), message.next_attempt_at)
 
     def _load_accounts(self, channel_ids: Iterable[int]) -> None:
         channels = Channel.objects.filter(pk__in=channel_ids, kind=Route.OFFICIAL, active=True)
@@ -162,6 +163,16 @@ class _Batch:
         account = self._accounts.get(message.conversation.channel_id)
         if account is None:
             return False
+        try:
+            return self._decide_simple(message, account)
+        except DatabaseError:
+            raise
+        except Exception:
+            # The runner counts the error against the message; the others are not concerned.
+            log.exception("message not decided together with others", message=str(message.pk))
+            return False
+
+    def _decide_simple(self, message: Message, account: _Account) -> bool:
         message.conversation.channel = account.channel
         step = policy.next_step(
             runner.facts_of(message),
@@ -171,18 +182,15 @@ class _Batch:
             limits=account.limits.limits_for(message),
         )
         if isinstance(step, policy.Wait):
-            account.limits.add_wait(step.until)
+            if step.reason == policy.WAITING_THROUGHPUT:
+                account.limits.add_wait(step.until)
             self._set(message, [], next_attempt_at=step.until, decision=step.reason)
-            self._waits.append(message)
+            self.waits.append(message)
             return True
         if not isinstance(step, policy.Attempt) or step.probes:
             return False
         attempt = runner.new_attempt(message, step, self.now, before=[])
-        try:
-            outbound = runner.outbound(message, attempt)
-        except Exception:
-            log.exception("message cannot be built", message=str(message.pk))
-            return False
+        outbound = runner.outbound(message, attempt)
         account.limits.add_start(attempt)
         self._set(message, [attempt], next_attempt_at=None, decision="")
         message.claimed_by_id = self.worker_id
@@ -247,7 +255,8 @@ def record(made: Sequence[MadeSend]) -> tuple[list[MadeSend], bool]:
         update_rows(messages, _DECIDED)
         for message in messages:
             publisher.message_changed(message)
-        more_due = bool(messages) and outbox.wake({message.conversation_id for message in messages})
+    # Not while the rows and ids are locked: see `_lock`.
+    more_due = bool(messages) and outbox.wake({message.conversation_id for message in messages})
     left += [send for id_, send in candidates.items() if id_ not in stored]
     return left, more_due
 

@@ -22,6 +22,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from messaging import queue
+from messaging.delivery import policy
 from messaging.models import UNFINISHED, DeliveryWorker, Message
 
 log = structlog.get_logger(__name__)
@@ -52,10 +53,14 @@ def unregister(worker_id: int) -> None:
 def end_dead_claims() -> None:
     """End the claims of workers that have not been seen for WORKER_STALLED_SECONDS."""
     with transaction.atomic():
-        DeliveryWorker.objects.exclude(pk__in=_alive().values("pk")).delete()
+        # A worker that stands still in the middle of a claim holds its row. It stops no other.
+        dead = DeliveryWorker.objects.exclude(pk__in=_alive().values("pk"))
+        ids = list(dead.select_for_update(skip_locked=True).values_list("pk", flat=True))
+        DeliveryWorker.objects.filter(pk__in=ids).delete()
         worker = DeliveryWorker.objects.filter(pk=OuterRef("claimed_by"))
         orphans = Message.objects.filter(~Exists(worker), claimed_by__isnull=False)
-        if ended := _end_claims(orphans):
+        unlocked = orphans.select_for_update(skip_locked=True).values_list("pk", flat=True)
+        if ended := _end_claims(Message.objects.filter(pk__in=list(unlocked))):
             log.warning("messages of a dead worker are delivered again", messages=ended)
 
 
@@ -157,7 +162,10 @@ def _due(*, waiting: bool) -> tuple[str, list[Any]]:
         created_at=OuterRef("created_at"), pk__lt=OuterRef("pk")
     )
     before = Message.objects.filter(UNFINISHED, same, earlier | Q(claimed_by__isnull=False))
-    state = ~Q(decision="") & Q(next_attempt_at__lte=_AT) if waiting else Q(decision="")
+    state = Q(decision="")
+    if waiting:
+        # The turn of a message comes with the end of those before it, whatever time it shows.
+        state = Q(decision=policy.WAITING_TURN) | (~state & Q(next_attempt_at__lte=_AT))
     due = Message.objects.filter(UNFINISHED, state, ~Exists(before), claimed_by=None)
     ids = due.order_by("created_at", "pk").values_list("pk", flat=True)
     sql, values = ids.query.sql_with_params()

@@ -58,7 +58,8 @@ class SenderLoop:
         self._claimer = ThreadPoolExecutor(1, thread_name_prefix="claimer")
         self._recorder = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._worker_id: int | None = None
-        self._claimed: set[UUID] = set()
+        # With the lease under which each is claimed: another one may follow.
+        self._claimed: set[tuple[int | None, UUID]] = set()
         self._made: list[MadeSend] = []
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -74,7 +75,13 @@ class SenderLoop:
             for work in (self._listen, self._keep_lease, self._record_results)
         ]
         claiming = asyncio.create_task(self._claim_due())
-        await stopping.wait()
+        stopped = asyncio.create_task(stopping.wait())
+        await asyncio.wait({stopped, claiming, *endless}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (claiming, *endless):
+            if task.done():
+                # It never ends by itself. The process ends, so that another one delivers.
+                stopped.cancel()
+                await task
         # A claim is not canceled: its attempts are started.
         self._stopping = True
         self._due.set()
@@ -108,11 +115,6 @@ class SenderLoop:
             self._due.clear()
             try:
                 taken = await self._in(self._claimer, self._take)
-            except outbox.LeaseExpired:
-                log.warning("this worker seemed dead; its messages were given to others")
-                self._worker_id = None
-                self._due.set()
-                continue
             except Exception as error:
                 log.warning("messages not claimed; tries again", error=repr(error)[:300])
                 self._due.set()
@@ -124,31 +126,36 @@ class SenderLoop:
             await asyncio.sleep(GATHER_SECONDS)
 
     def _take(self) -> Taken:
+        new = max(0, MAX_CLAIMED - len(self._claimed))
+        waiting = max(0, self._concurrency - len(self._running))
         if self._worker_id is None:
             self._worker_id = outbox.register()
-        new = MAX_CLAIMED - len(self._claimed)
-        waiting = max(0, self._concurrency - len(self._running))
-        return first_sends.take(
-            self._worker_id,
-            new=new,
-            waiting=waiting,
-            on_taken=lambda taken: self._claimed.update(taken.ids()),
-        )
+        try:
+            taken = first_sends.take(self._worker_id, new=new, waiting=waiting)
+        except outbox.LeaseExpired:
+            log.warning("this worker seemed dead; its messages were given to others")
+            self._worker_id = outbox.register()
+            taken = first_sends.take(self._worker_id, new=new, waiting=waiting)
+        self._claimed.update((taken.worker_id, message_id) for message_id in taken.ids())
+        return taken
 
     async def _keep_lease(self) -> None:
         while True:
             await asyncio.sleep(settings.WORKER_HEARTBEAT_SECONDS)
             try:
                 await self._in(self._claimer, self._renew)
-            except outbox.LeaseExpired:
-                self._worker_id = None
             except Exception as error:
                 log.warning("lease not renewed; tries again", error=repr(error)[:300])
 
     def _renew(self) -> None:
         if self._worker_id is not None:
-            outbox.renew(self._worker_id)
-            outbox.end_forgotten_claims(self._worker_id, known=frozenset(self._claimed))
+            try:
+                outbox.renew(self._worker_id)
+            except outbox.LeaseExpired:
+                self._worker_id = None
+            else:
+                known = {id_ for worker, id_ in set(self._claimed) if worker == self._worker_id}
+                outbox.end_forgotten_claims(self._worker_id, known=known)
         outbox.end_dead_claims()
 
     # -- deliveries --------------------------------------------------------------------------------
@@ -158,14 +165,28 @@ class SenderLoop:
             self._senders.submit(self._send, send)
         for message_id in taken.others:
             self._start_runner(message_id, taken.worker_id)
+        if taken.waits:
+            task = asyncio.create_task(self._mark_queued_behind(taken))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
         self._is_full = taken.more_new or taken.more_waiting
-        if taken.more_new and len(self._claimed) < MAX_CLAIMED:
+        if (taken.more_new and len(self._claimed) < MAX_CLAIMED) or (
+            taken.more_waiting and len(self._running) < self._concurrency
+        ):
             self._due.set()
+
+    async def _mark_queued_behind(self, taken: Taken) -> None:
+        try:
+            await self._in(self._runners, first_sends.mark_queued_behind, taken.waits)
+        except Exception as error:
+            # Only what pages say about the messages behind.
+            log.warning("messages behind not marked", error=repr(error)[:300])
 
     def _send(self, send: PendingSend) -> None:
         made = runner.make(send)
         # A send that was delayed has asked the database.
-        close_old_connections()
+        with contextlib.suppress(Exception):
+            close_old_connections()
         self._loop.call_soon_threadsafe(self._add_result, made)
 
     def _add_result(self, made: MadeSend) -> None:
@@ -191,7 +212,9 @@ class SenderLoop:
                 left, more_due = made, True
             of_runner = {one.attempt.message_id for one in left}
             self._forget(
-                one.attempt.message_id for one in made if one.attempt.message_id not in of_runner
+                (one.worker_id, one.attempt.message_id)
+                for one in made
+                if one.attempt.message_id not in of_runner
             )
             for one in left:
                 self._start_runner(one.attempt.message_id, one.worker_id, one)
@@ -207,15 +230,25 @@ class SenderLoop:
 
     async def _run(self, message_id: UUID, worker_id: int | None, made: MadeSend | None) -> None:
         try:
-            await self._in(self._runners, _run_and_release, str(message_id), worker_id, made)
+            await self._in(self._runners, self._run_and_release, str(message_id), worker_id, made)
         except Exception as error:
             # The database is down: the claim ends with the next renewal of the lease.
             log.warning("delivery interrupted", message=str(message_id), error=repr(error)[:300])
         finally:
-            self._forget([message_id])
+            self._forget([(worker_id, message_id)])
 
-    def _forget(self, message_ids: Iterable[UUID]) -> None:
-        self._claimed.difference_update(message_ids)
+    def _run_and_release(
+        self, message_id: str, worker_id: int | None, made: MadeSend | None
+    ) -> None:
+        try:
+            # What waited for a thread when the process was asked to end is left to the next one.
+            if made is not None or not self._stopping:
+                runner.run(message_id, worker_id, made=made)
+        finally:
+            outbox.release(message_id, worker_id)
+
+    def _forget(self, delivered: Iterable[tuple[int | None, UUID]]) -> None:
+        self._claimed.difference_update(delivered)
         if not self._claimed:
             self._idle.set()
         if self._is_full:
@@ -232,10 +265,3 @@ class SenderLoop:
                     close_old_connections()
 
         return await self._loop.run_in_executor(pool, run)
-
-
-def _run_and_release(message_id: str, worker_id: int | None, made: MadeSend | None) -> None:
-    try:
-        runner.run(message_id, worker_id, made=made)
-    finally:
-        outbox.release(message_id, worker_id)

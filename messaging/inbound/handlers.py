@@ -443,7 +443,8 @@ def _apply_addresses(channel: Channel, event: AddressEvent) -> None:
 
 def _apply_group(channel: Channel, event: GroupEvent) -> None:
     """Set the name of a group that has written. Groups that never wrote are not contacts."""
-    Contact.objects.filter(user_id=event.group_id).update(name=event.name[:200])
+    known = Contact.objects.filter(user_id=event.group_id, named_by_staff=False)
+    known.update(name=event.name[:200])
 
 
 def _apply_session(channel: Channel, event: SessionEvent) -> None:

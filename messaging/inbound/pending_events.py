@@ -121,7 +121,7 @@ def _store_of_person(
 ) -> None:
     pending, is_new = PendingEvent.objects.get_or_create(
         channel_id=channel_id,
-        provider_message_id=event.provider_message_id,
+        provider_message_id=message_key(event.provider_message_id),
         kind=kind,
         defaults={"payload": {"of": [values]}},
     )

@@ -1,24 +1,13 @@
 from __future__ import annotations
 
-from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
 from django.db import migrations, models
-from django.db.models import Q
 
 # Messages are delivered from their own table (messaging.delivery.outbox). Nothing runs the jobs
 # that an earlier version has queued for them; what a message waits for is in its row.
 DELETE_JOBS = "DELETE FROM procrastinate_jobs WHERE task_name = 'messaging.deliver'"
-UNFINISHED = Q(
-    Q(decision="") | Q(decision__startswith="waiting_"),
-    direction="out",
-    sent_outside=False,
-    status__in=["queued", "sending", "unconfirmed", "rejected"],
-)
 
 
 class Migration(migrations.Migration):
-    # The indexes are created while others write: a large installation is not locked.
-    atomic = False
-
     dependencies = [("messaging", "0006_events_are_read_without_jobs")]
 
     operations = [
@@ -48,29 +37,4 @@ class Migration(migrations.Migration):
                 to="messaging.deliveryworker",
             ),
         ),
-        AddIndexConcurrently(
-            "message",
-            models.Index(
-                fields=["created_at"],
-                condition=UNFINISHED & Q(decision="", claimed_by=None),
-                name="message_outbox",
-            ),
-        ),
-        AddIndexConcurrently(
-            "message",
-            models.Index(
-                fields=["conversation", "created_at"],
-                condition=UNFINISHED,
-                name="message_unfinished",
-            ),
-        ),
-        AddIndexConcurrently(
-            "message",
-            models.Index(
-                fields=["claimed_by"],
-                condition=Q(claimed_by__isnull=False),
-                name="message_claimed_by",
-            ),
-        ),
-        RemoveIndexConcurrently("message", "message_unfinished_age"),
     ]

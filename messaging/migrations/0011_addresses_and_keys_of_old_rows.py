@@ -81,7 +81,9 @@ def _store_keys(table: str) -> None:
             cursor.execute(
                 f"UPDATE {table} SET message_key = named.message_key"  # noqa: S608
                 " FROM unnest(%s::text[], %s::text[]) AS named(id, message_key)"
-                f" WHERE {table}.provider_message_id = named.id AND {table}.message_key = ''",
+                f" WHERE {table}.provider_message_id = named.id AND {table}.message_key = ''"
+                # Without it, no index is used.
+                f" AND {table}.provider_message_id <> ''",
                 [ids, [message_key(one) for one in ids]],
             )
             last = ids[-1]
@@ -118,7 +120,7 @@ class Migration(migrations.Migration):
             "DROP INDEX CONCURRENTLY contact_username_search",
         ),
         migrations.RunSQL(
-            "DROP INDEX CONCURRENTLY contact_number_search",
+            "DROP INDEX CONCURRENTLY IF EXISTS contact_number_search",
             "CREATE INDEX CONCURRENTLY contact_number_search ON messaging_contact"
             " USING gin (alterna_trigrams(phone_number))",
         ),

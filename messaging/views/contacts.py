@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import BadRequest, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.generic import View
@@ -40,9 +40,9 @@ def _change(request: HttpRequest, contact: Contact) -> Contact:
     user = user_of(request)
     if "undo" in request.POST:
         merges = ContactMerge.objects.filter(contact__in=merging.all_of(contact))
-        merging.undo(get_object_or_404(merges, pk=request.POST["undo"]), user=user)
+        merging.undo(get_object_or_404(merges, pk=_id(request.POST["undo"])), user=user)
     elif "split" in request.POST:
-        address = get_object_or_404(ContactAddress, pk=request.POST["split"], contact=contact)
+        address = get_object_or_404(ContactAddress, pk=_id(request.POST["split"]), contact=contact)
         merging.split(contact, address, user=user)
     elif "with" in request.POST:
         other = contacts.find_written(request.POST["with"])
@@ -50,6 +50,11 @@ def _change(request: HttpRequest, contact: Contact) -> Contact:
     else:
         contacts.rename(contact, request.POST.get("name", ""))
     return contact
+
+
+def _id(text: str) -> int:
+    """Return a row's id; one that no row has if it is no number."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
 
 
 def _page(
@@ -76,5 +81,8 @@ class AskForNumberView(StaffPermissionRequiredMixin, View):
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         conversation = get_conversation(pk)
-        accept.ask_for_number(conversation, user=user_of(request))
+        try:
+            accept.ask_for_number(conversation, user=user_of(request))
+        except ValidationError as error:
+            raise BadRequest(" ".join(error.messages)) from None
         return redirect("messaging:conversation", pk=conversation.pk)

@@ -159,8 +159,9 @@ def deliver_due() -> None:
     """Deliver what is due, one message after another, until nothing is."""
     worker_id = outbox.register()
     while True:
-        taken = first_sends.take(worker_id, new=64, waiting=64, on_taken=lambda taken: None)
-        if not taken.ids():
+        taken = first_sends.take(worker_id, new=64, waiting=64)
+        first_sends.mark_queued_behind(taken.waits)
+        if not taken.ids() and not taken.more_new:
             break
         left, _ = first_sends.record([runner.make(send) for send in taken.sends])
         made = {one.attempt.message_id: one for one in left}

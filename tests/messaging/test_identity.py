@@ -406,7 +406,7 @@ NEW_NUMBER, NEW_ID = "+12195555358", "US.999"
             {
                 "type": "user_changed_user_id",
                 "user_id": NEW_ID,
-                "body": f"User Ana changed from {USER_ID} to {NEW_ID}",
+                "body": f"User from BR.99 to BR.98 changed from {USER_ID} to {NEW_ID}",
             },
             {"from_user_id": NEW_ID},
         ),
@@ -645,6 +645,45 @@ def test_a_merge_by_hand_moves_everything_and_its_undo_brings_it_back(
     assert Conversation.objects.count() == 2
     merging.merge_by_hand(first.contact, second.contact, user=user)
     the_contact()
+
+
+def test_a_wish_about_marketing_survives_joining_and_separating(channel: Channel) -> None:
+    first, second = two_halves(channel)
+    Contact.objects.filter(pk=second.contact_id).update(
+        marketing_stopped=True, marketing_wish_at=NOW
+    )
+    Contact.objects.filter(pk=first.contact_id).update(
+        marketing_stopped=False, marketing_wish_at=NOW - dt.timedelta(days=1)
+    )
+    kept = merging.merge_by_hand(first.contact, second.contact, user=None)
+    assert kept.marketing_stopped
+    Contact.objects.filter(pk=second.contact_id).update(marketing_stopped=False)
+    Contact.objects.filter(pk=kept.pk).update(marketing_wish_at=NOW + dt.timedelta(seconds=1))
+    restored = merging.undo(ContactMerge.objects.get(), user=None)
+    assert restored.marketing_stopped
+    assert set(Contact.objects.values_list("marketing_stopped", flat=True)) == {True}
+
+
+def test_a_join_is_not_undone_below_a_later_one(channel: Channel, baileys: Channel) -> None:
+    apply(channel, message(NUMBER))
+    apply(baileys, message(user_id=LID), message(user_id="333@lid"))
+    a, b, c = Contact.objects.order_by("pk")
+    merging.merge_by_hand(a, b, user=None)
+    merging.merge_by_hand(a, c, user=None)
+    later, earlier = ContactMerge.objects.order_by("-pk")
+    with pytest.raises(ValidationError, match="mais recentes"):
+        merging.undo(earlier, user=None)
+    for record in (later, earlier):
+        merging.undo(record, user=None)
+    counts = [one.conversations.get().messages.count() for one in Contact.objects.all()]
+    assert counts == [1, 1, 1]
+
+
+def test_a_group_is_joined_with_nobody(baileys: Channel) -> None:
+    apply(baileys, message(NUMBER), message(user_id="120363025246125486@g.us"))
+    person, group = Contact.objects.order_by("pk")
+    with pytest.raises(ValidationError, match="grupo"):
+        merging.merge_by_hand(person, group, user=None)
 
 
 def test_an_address_is_split_off_and_stays_apart(channel: Channel) -> None:

@@ -43,8 +43,9 @@ _RECEIPTS = {
     "failed": Receipt.FAILED,
 }
 _DIGITS = re.compile(r"[0-9]{4,19}")
-# In the text of a change of ids, which did not name the former one otherwise (§10.1.6).
-_FORMER_ID = re.compile(r"\bfrom ([A-Z]{2}\.[A-Za-z0-9]+) to [A-Z]{2}\.[A-Za-z0-9]+")
+# In the text of a change of ids, which did not name the former one otherwise (§10.1.6). The text
+# begins with the customer's own name, which may be anything.
+_FORMER_ID = re.compile(r"\bfrom ([A-Z]{2}\.[A-Za-z0-9]+) to ([A-Z]{2}\.[A-Za-z0-9]+)\W*\Z")
 _WAMID_KEY = re.compile(rb"\x15.\x00[\x11\x12]\x18(.)", re.DOTALL)
 
 
@@ -212,7 +213,7 @@ def _changed(person: _Person, change: Mapping[str, Any]) -> _Person:
     former = _user_id(change.get("previous_user_id"))
     if user_id and not former:
         in_text = _FORMER_ID.search(str(change.get("body") or ""))
-        former = in_text[1] if in_text else ""
+        former = in_text[1] if in_text and in_text[2] == user_id else ""
     before = named(
         phone_number=person.phone_number,
         user_id=former or person.user_id,

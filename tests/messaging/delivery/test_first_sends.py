@@ -203,6 +203,42 @@ def test_slots_are_reserved_in_order(scripted: Channel, monkeypatch: pytest.Monk
     assert gaps == {0.1}
 
 
+def test_a_customers_limit_delays_nobody_else(
+    scripted: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "throughput", property(lambda self: 6))
+    until = timezone.now() + dt.timedelta(minutes=1)
+    limited = accept(scripted, CUSTOMERS[0], text="accepted #0")
+    monkeypatch.setattr(
+        rate_limits,
+        "_recipient_free_at",
+        lambda message, now: until if message.pk == limited.pk else None,
+    )
+    for number in range(1, 6):
+        accept(scripted, f"+55119888{number:05d}", text=f"accepted #{number}")
+    deliver_due()
+    decisions = Message.objects.order_by("created_at").values_list("decision", flat=True)
+    assert list(decisions) == ["waiting_recipient", *[""] * 5]
+
+
+def test_an_error_in_deciding_about_one_message_concerns_no_other(
+    scripted: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runner.facts_of
+
+    def broken(message: Message) -> Any:
+        if message.text.startswith("bug"):
+            raise ZeroDivisionError("a bug of ours")
+        return real(message)
+
+    monkeypatch.setattr(runner, "facts_of", broken)
+    accept(scripted, CUSTOMERS[0], text="bug #0")
+    accept(scripted, CUSTOMERS[1], text="accepted #1")
+    deliver_due()
+    states = Message.objects.order_by("created_at").values_list("status", "decision", "faults")
+    assert list(states) == [("queued", "waiting_internal_error", 1), ("sent", "", 0)]
+
+
 def test_messages_behind_a_reserved_slot_wait_for_their_turn(
     scripted: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.test import override_settings
 from django.utils import timezone
 
 from channels_app.incidents import incidents
@@ -38,9 +39,7 @@ ELSEWHERE = "+5511977776666"
 def take(worker_id: int | None = None, **limits: int) -> list[str]:
     """Claim due messages; return their texts."""
     worker_id = worker_id or outbox.register()
-    taken = first_sends.take(
-        worker_id, on_taken=lambda taken: None, **{"new": 64, "waiting": 64, **limits}
-    )
+    taken = first_sends.take(worker_id, **{"new": 64, "waiting": 64, **limits})
     return sorted(Message.objects.get(pk=pk).text for pk in taken.ids())
 
 
@@ -172,6 +171,30 @@ def test_a_late_confirmation_ends_the_wait_for_the_fallback(
     assert state_of(behind) == ("sent", "")
 
 
+def test_a_late_failure_of_a_held_message_is_decided_again(wired: Channel, graph: Provider) -> None:
+    wired.on_unconfirmed, wired.confirm_seconds = "hold", 0
+    wired.save()
+    graph.plays("reset_after", "ok")
+    message = accept(wired)
+    deliver_due()
+    make_due()
+    deliver_due()
+    assert state_of(message) == ("unconfirmed", "held")
+    errors = [{"code": 131026, "title": "Undeliverable"}]
+    post(status(message, "failed", channel=wired, errors=errors))
+    read_events()
+    deliver_due()
+    message.refresh_from_db()
+    assert (message.status, message.icon) == ("sent", "globe")
+
+
+def test_a_message_whose_turn_has_come_is_due_whatever_time_it_shows(channel: Channel) -> None:
+    later = timezone.now() + dt.timedelta(hours=1)
+    accept(channel)
+    Message.objects.update(decision="waiting_turn", next_attempt_at=later)
+    assert take() == ["Olá"]
+
+
 def test_a_manual_retry_is_due(wired: Channel, graph: Provider) -> None:
     message = accept(wired, customer(graph="49"))
     deliver_due()
@@ -232,6 +255,39 @@ def test_a_dead_worker_s_send_counts_as_unknown(wired: Channel, graph: Provider)
     assert list(DeliveryWorker.objects.values_list("pk", flat=True)) == [alive]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_stands_still_in_a_claim_stops_no_other(channel: Channel) -> None:
+    accept(channel)
+    frozen, alive = outbox.register(), outbox.register()
+    in_claim, go_on = threading.Event(), threading.Event()
+
+    def claim() -> None:
+        try:
+            with transaction.atomic():
+                outbox.lock_lease(frozen)
+                in_claim.set()
+                go_on.wait(30)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=claim)
+    thread.start()
+    assert in_claim.wait(30)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '5s'")
+        # Both count as dead now.
+        with override_settings(WORKER_STALLED_SECONDS=0):
+            outbox.end_dead_claims()
+        assert DeliveryWorker.objects.filter(pk=frozen).exists()
+        assert not DeliveryWorker.objects.filter(pk=alive).exists()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET lock_timeout")
+        go_on.set()
+        thread.join(30)
+
+
 def test_a_worker_that_seemed_dead_claims_nothing_until_it_registers_again(
     channel: Channel,
 ) -> None:
@@ -255,11 +311,11 @@ def test_a_worker_considered_dead_starts_no_send(
     wired.save()
     message = accept(wired)
     first, second = outbox.register(), outbox.register()
-    taken = first_sends.take(first, new=1, waiting=1, on_taken=lambda taken: None)
+    taken = first_sends.take(first, new=1, waiting=1)
     [send] = taken.sends
     grow_old(first, 16)
     outbox.end_dead_claims()
-    taken = first_sends.take(second, new=1, waiting=1, on_taken=lambda taken: None)
+    taken = first_sends.take(second, new=1, waiting=1)
     assert taken.others == [message.pk]
     runner.deliver(str(message.pk), second)
     message.refresh_from_db()
@@ -281,7 +337,7 @@ def test_the_late_result_of_a_worker_considered_dead_is_stored(
 ) -> None:
     message = accept(wired)
     first, second = outbox.register(), outbox.register()
-    taken = first_sends.take(first, new=1, waiting=1, on_taken=lambda taken: None)
+    taken = first_sends.take(first, new=1, waiting=1)
     made = runner.make(taken.sends[0])
     grow_old(first, 16)
     outbox.end_dead_claims()

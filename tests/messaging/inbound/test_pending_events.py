@@ -7,6 +7,7 @@ import itertools
 import random
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,7 @@ from channels_app.providers.events import (
     Event,
     MediaEvent,
     MessageEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
     RevokeEvent,
@@ -32,6 +34,7 @@ from messaging.delivery import attempts
 from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import handlers, journal, pending_events
 from messaging.models import InboundEvent, Message, PendingEvent
+from simulators.graph.app import make_wamid
 from tests.messaging.support import accept, attempt_of, read_events
 
 if TYPE_CHECKING:
@@ -168,6 +171,15 @@ def test_an_edit_of_an_unlinked_echo_is_applied_to_the_original(
     attempts.record_result(attempt, Accepted(ID))
 
     assert state_of(original)[:2] == ("depois", EARLIER)
+
+
+def test_a_reaction_under_another_wamid_of_the_message_waits_for_it(channel: Channel) -> None:
+    by_number, by_user_id = make_wamid("5511910000013", "3EB01"), make_wamid("BR.1", "3EB01")
+    reaction = ReactionEvent("", by_user_id, "+5511910000013", "👍", LATER)
+    read(channel, reaction)
+    read(channel, replace(received(), provider_message_id=by_number))
+    assert [one["emoji"] for one in Message.objects.get().reactions] == ["👍"]
+    assert not PendingEvent.objects.exists()
 
 
 def test_a_pending_event_belongs_to_its_channel(
