@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.generics import get_object_or_404
@@ -15,7 +15,7 @@ from accounts.access import user_of
 from accounts.permissions import StaffMayChange, StaffWithModelPermissions
 from messaging import contacts, merging
 from messaging.api.serializers import ContactSerializer, MergeSerializer, SplitSerializer
-from messaging.api.views import PROBLEM, NewestFirst
+from messaging.api.views import NewestFirst
 from messaging.models import Contact
 
 
@@ -47,7 +47,7 @@ class ContactViewSet(
 
     @extend_schema(
         request=MergeSerializer,
-        responses={200: ContactSerializer, 400: OpenApiResponse(PROBLEM, "The same contact.")},
+        responses={200: ContactSerializer},
     )
     @action(detail=True, methods=["post"], permission_classes=[StaffMayChange])
     def merge(self, request: Request, **kwargs: Any) -> Response:
@@ -61,7 +61,7 @@ class ContactViewSet(
 
     @extend_schema(
         request=SplitSerializer,
-        responses={201: ContactSerializer, 400: OpenApiResponse(PROBLEM, "The only address.")},
+        responses={201: ContactSerializer},
     )
     @action(detail=True, methods=["post"], permission_classes=[StaffMayChange])
     def split(self, request: Request, **kwargs: Any) -> Response:

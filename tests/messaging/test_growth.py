@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from bench import growth, growth_rows, growth_steps
 from channels_app.models import Channel
-from messaging import retention, selectors
+from messaging import contacts, retention, selectors
 from messaging.models import Contact, Conversation, InboundEvent, Media, Message
 
 pytestmark = pytest.mark.django_db
@@ -113,8 +113,7 @@ def test_the_search_finds_any_part_of_a_name_or_number(
         ("João da Silva", "+5511988881234"),
         ("100% Loja", "+5521977770000"),
     ):
-        contact = Contact.objects.create(name=name, phone_number=number)
-        Conversation.objects.create(channel=channel, contact=contact)
+        contacts.conversation_with(channel, phone_number=number, name=name)
 
     rows = selectors.conversation_list(search=search)
 

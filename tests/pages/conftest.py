@@ -16,8 +16,8 @@ from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from channels_app.models import Channel, Connection
-from messaging import selectors
-from messaging.models import Contact, Conversation, DeliveryAttempt, Message
+from messaging import contacts, selectors
+from messaging.models import Conversation, DeliveryAttempt, Message
 from tests.chromium import CHROMIUM
 
 NO_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -67,10 +67,10 @@ def reader(make_user: Callable[..., User], client_for: Callable[[User], Client])
 @pytest.fixture
 def make_conversation() -> Callable[..., Conversation]:
     def make(channel: Channel, number: str = "+5511999990000", name: str = "") -> Conversation:
-        contact = Contact.objects.create(phone_number=number, name=name)
-        return Conversation.objects.create(
-            channel=channel, contact=contact, last_message_at=timezone.now()
-        )
+        made = contacts.conversation_with(channel, phone_number=number, name=name)
+        made.last_message_at = timezone.now()
+        made.save()
+        return made
 
     return make
 

@@ -28,6 +28,7 @@ PAGES = {
     "/conversations/": ("messaging.view_conversation", "messaging.view_message"),
     "/conversations/new/": ("messaging.view_message", "messaging.add_message"),
     "/conversations/{conversation}/": ("messaging.view_conversation", "messaging.view_message"),
+    "/contacts/{contact}/": ("messaging.view_contact", "messaging.view_conversation"),
     "/conversations/{conversation}/older/?before={message}": (
         "messaging.view_conversation",
         "messaging.view_message",
@@ -50,6 +51,12 @@ ACTIONS = {
     "/conversations/new/": ("messaging.view_message", "messaging.add_message"),
     "/conversations/{conversation}/": (*READ_MESSAGES, "messaging.add_message"),
     "/conversations/{conversation}/seen/": READ_MESSAGES,
+    "/contacts/{contact}/": (
+        "messaging.view_contact",
+        "messaging.view_conversation",
+        "messaging.change_contact",
+    ),
+    "/conversations/{conversation}/ask/": (*READ_MESSAGES, "messaging.add_message"),
     "/conversations/{conversation}/call/": (*READ_MESSAGES, "messaging.call_contact"),
     "/messages/{message}/retry/": ("messaging.view_message", "messaging.change_message"),
     "/messages/{message}/fetch/": ("messaging.view_message", "messaging.change_message"),
@@ -83,6 +90,7 @@ def address(
         return path.format(
             conversation=conversation.pk,
             channel=conversation.channel_id,
+            contact=conversation.contact_id,
             message=message.pk,
             media=upload.pk,
         )
@@ -95,7 +103,8 @@ def test_all_pages_are_covered_by_these_tests() -> None:
 
     assert names == {
         "dashboard", "conversations", "new", "conversation", "older", "seen", "retry",
-        "held", "message", "confirm", "errors", "call", "fetch", "media",
+        "held", "message", "confirm", "errors", "call", "fetch", "media", "contact",
+        "ask_for_number",
         "list", "detail", "delete", "test",
         "connect", "check", "disconnect", "qr_dialog", "qr", "pairing", "install",
         "confirm_number", "lift_block",
