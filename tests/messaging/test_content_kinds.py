@@ -310,7 +310,9 @@ def test_only_a_reaction_to_a_message_of_ours_opens_the_window(
     channel: Channel, outside: bool
 ) -> None:
     message = accept(channel, f"+{field_cases.CUSTOMER}")
-    Message.objects.update(provider_message_id="wamid.OUT", sent_outside=outside)
+    Message.objects.update(
+        provider_message_id="wamid.OUT", message_key="wamid.OUT", sent_outside=outside
+    )
     reaction = {
         "from": field_cases.CUSTOMER,
         "id": "wamid.R",
