@@ -146,6 +146,11 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 # Under ASGI a persistent connection belongs to a thread and is never released; a pool is shared.
 DATABASES["default"]["OPTIONS"] = {
+    # A server that vanished without a word is noticed after some 20 s, even during a query.
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
     **DATABASES["default"].get("OPTIONS", {}),
     "pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL_SIZE", default=10), "timeout": 5},
 }

@@ -46,8 +46,6 @@ async def _connect() -> psycopg.AsyncConnection[Any]:
     parameters = connection.get_connection_params()
     for ours in ("cursor_factory", "context", "prepare_threshold"):
         parameters.pop(ours, None)
-    # A server that vanished without a word is noticed.
-    keepalives = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3}
     return await psycopg.AsyncConnection.connect(
-        **{"connect_timeout": 5, **keepalives, **parameters}, autocommit=True
+        **{"connect_timeout": 5, **parameters}, autocommit=True
     )
