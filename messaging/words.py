@@ -134,7 +134,7 @@ def lines(
     reader = _READERS.get(kind.name)
     if reader and (found := [line for line in reader(parts, text) if line.text]):
         return found
-    words = text or str(parts.get("caption") or "")
+    words = text or str(parts.get("caption") or parts.get("emoji") or "")
     if not words and kind.name == contents.UNKNOWN:
         words = contents.unknown(parts).text  # an earlier version stored the object only
     return [Line(words)] if words else []

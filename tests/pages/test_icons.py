@@ -190,7 +190,7 @@ def test_a_channel_without_fallback_does_not_offer_the_fallback(
         ("template", {"name": "lembrete", "language": {"code": "pt_BR"}}, "Template lembrete"),
         ("contacts", [{"name": {"formatted_name": "Ana"}}], "Contact"),
         ("reaction", {"emoji": "👍"}, "Reaction 👍"),
-        ("hologram", {}, "hologram"),
+        ("hologram", {}, "Message that only the phone shows"),
     ],
 )
 def test_other_types_have_a_label(

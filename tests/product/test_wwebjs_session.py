@@ -102,6 +102,9 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     assert page.evaluate("window.untouched") is True
 
     chat = new_window()
+    # The page of a new conversation opens while its message is already being sent.
+    fallback = f"{product.wwebjs}/_control/settings"
+    requests.post(fallback, json={"send_seconds": 5.0}, timeout=10).raise_for_status()
     chat.goto("/conversations/new/")
     chat.get_by_label("Canal").select_option(name)
     chat.get_by_label("Número de telefone").fill("+55 11 99999-0047")
