@@ -177,7 +177,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, Event]]:
 def test_any_order_of_the_events_about_one_person_ends_in_one_contact(
     channel: Channel, baileys: Channel
 ) -> None:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=12, deadline=None)
     @given(history=histories())
     def in_any_order(history: list[tuple[int, Event]]) -> None:
         with undone():
