@@ -53,9 +53,9 @@ async def run() -> None:
         asyncio.create_task(ReaderLoop().run(stopping)),
         asyncio.create_task(SenderLoop(concurrency=settings.WORKER_CONCURRENCY).run(stopping)),
     ]
-    for loop in loops:
+    for task in loops:
         # One that ends by itself has failed: the process ends, and its supervisor starts another.
-        loop.add_done_callback(lambda _: stopping.set())
+        task.add_done_callback(lambda _: stopping.set())
     try:
         await work_until(stopping)
         await asyncio.gather(*loops)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.core.exceptions import ValidationError
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import OuterRef, Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel
-from channels_app.providers import addresses
+from channels_app.providers import addresses, engines
 from channels_app.providers.addresses import Address, Kind
-from core import phone_numbers
+from core import advisory_locks, phone_numbers
 from core.text import is_storable
 from messaging import merging
 from messaging.models import Contact, ContactAddress, Conversation, DeliveryAttempt
@@ -243,11 +243,8 @@ def _without_our_own(channel: Channel, named: Sequence[Address]) -> Sequence[Add
 
 def _lock_addresses(named: Iterable[Address]) -> None:
     """Serialize the transactions that learn about one of these addresses."""
-    with connection.cursor() as cursor:
-        for key in sorted(address.key for address in named):
-            cursor.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"address:{key}"]
-            )
+    for key in sorted(address.key for address in named):
+        advisory_locks.lock(f"address:{key}")
 
 
 def _lock_owners(named: Sequence[Address]) -> dict[str, list[Contact]]:
@@ -305,7 +302,6 @@ def _create(named: Sequence[Address]) -> Contact:
 
 
 def _add_addresses(channel: Channel, contact: Contact, named: Iterable[Address]) -> None:
-    account = channel.business_account_id or f"channel:{channel.pk}"
     of_business = (Kind.USER_ID, Kind.PARENT_USER_ID)
     ContactAddress.objects.bulk_create(
         [
@@ -314,7 +310,7 @@ def _add_addresses(channel: Channel, contact: Contact, named: Iterable[Address])
                 kind=address.kind.value,
                 value=address.value,
                 key=address.key,
-                scope=account[:64] if address.kind in of_business else "",
+                scope=_account(channel) if address.kind in of_business else "",
             )
             for address in named
         ],
@@ -381,14 +377,16 @@ def address_for(conversation: Conversation, provider: str) -> str:
 
 def pick_address(stored: Sequence[ContactAddress], channel: Channel, provider: str) -> str:
     """Return the address for a provider among those of a contact without a number, or ""."""
-    if provider != "official":
-        # Only a Baileys channel has groups.
-        linked = (Kind.LID, Kind.GROUP) if provider == "baileys" else (Kind.LID,)
-        return next((row.value for row in reversed(stored) if row.kind in linked), "")
-    account = channel.business_account_id or f"channel:{channel.pk}"
-    candidates = [row for row in stored if row.kind in (Kind.USER_ID, Kind.PARENT_USER_ID)]
-    # The latest of the channel's own account; then an id that all linked portfolios accept.
+    kinds = engines.by_name(provider).capabilities.address_kinds
+    account = _account(channel)
+    # The latest of the channel's own account first. Only ids of a business have an account.
     ranked = sorted(
-        candidates, key=lambda row: (row.scope == account, row.kind == Kind.USER_ID, row.pk)
+        (row for row in stored if row.kind in kinds),
+        key=lambda row: (row.scope == account, -kinds.index(Kind(row.kind)), row.pk),
     )
     return ranked[-1].value if ranked else ""
+
+
+def _account(channel: Channel) -> str:
+    """Return the business account whose ids of customers the channel reports."""
+    return (channel.business_account_id or f"channel:{channel.pk}")[:64]

@@ -20,6 +20,7 @@ from django.db.models import F, Max, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from channels_app.providers import addresses
 from channels_app.providers.addresses import Kind
 from core import phone_numbers
 from messaging.live import publisher
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _FIELDS = ("phone_number", "user_id", "username", "name", "named_by_staff")
 # How long a conversation says that it was joined from two.
 NOTED_FOR = dt.timedelta(days=7)
-# How many of the joined messages open pages are told about; a reload shows the others.
+# How many of the joined messages are pushed to open pages; a reload shows the others.
 _ANNOUNCED = 40
 
 
@@ -65,17 +66,17 @@ def merge(one: Contact, other: Contact, *, reason: str = "", user: User | None =
     )
     theirs = [row for row in conversations if row.contact_id == merged.pk]
     by_channel = {row.channel_id: row for row in conversations if row.contact_id == kept.pk}
-    addresses = ContactAddress.objects.filter(contact=merged)
+    moving = ContactAddress.objects.filter(contact=merged)
     ContactMerge.objects.create(
         contact=kept,
         merged=merged,
         reason=reason[:200],
         fields={name: getattr(merged, name) for name in _FIELDS},
-        addresses=list(addresses.values_list("pk", flat=True)),
+        addresses=list(moving.values_list("pk", flat=True)),
         conversations=[row.pk for row in theirs],
         created_by=user,
     )
-    addresses.update(contact=kept)
+    moving.update(contact=kept)
     values = {name: getattr(merged, name) for name in _FIELDS}
     merged.phone_number, merged.user_id, merged.merged_into = None, None, kept
     merged.save(update_fields=["phone_number", "user_id", "merged_into"])
@@ -225,7 +226,7 @@ def _keep_wish(contact: Contact, other: Contact) -> None:
 def _adopt(kept: Contact, values: dict[str, object]) -> None:
     """Fill what the contact lacks with what the merged one had."""
     own_id, other_id = kept.user_id or "", str(values["user_id"] or "")
-    if other_id and (not own_id or (own_id.endswith("@lid") and not other_id.endswith("@lid"))):
+    if other_id and (not own_id or (addresses.is_lid(own_id) and not addresses.is_lid(other_id))):
         kept.user_id = other_id
     kept.phone_number = kept.phone_number or values["phone_number"]  # type: ignore[assignment]
     kept.username = kept.username or str(values["username"])

@@ -57,8 +57,8 @@ class Contact(models.Model):
         related_name="merged",
         db_index=False,
     )
-    # The customer told WhatsApp to stop the marketing messages of the business, and since when this
-    # or the opposite is the latest wish.
+    # Whether the customer has stopped the marketing messages of the business at WhatsApp, and since
+    # when this or the opposite is the latest wish.
     marketing_stopped = models.BooleanField(
         _("stopped marketing messages"), default=False, db_default=False
     )

@@ -51,7 +51,7 @@ def named(
 ) -> tuple[Address, ...]:
     """Return the addresses that an event names, each once, the one to answer to first.
 
-    `user_id` is a business-scoped id or a LID; they are told apart by their form.
+    `user_id` is a business-scoped id, a LID or a group's address: their form says which.
     """
     found = [Address(Kind.PHONE, phone_number)] if phone_number else []
     if user_id:
@@ -60,7 +60,7 @@ def named(
 
 
 def _kind_of(user_id: str) -> Kind:
-    if user_id.endswith("@g.us"):
+    if is_group(user_id):
         return Kind.GROUP
     return Kind.LID if _LID.fullmatch(user_id) else Kind.USER_ID
 
@@ -92,6 +92,11 @@ def is_user_id(text: str) -> bool:
 def is_lid(text: str) -> bool:
     """Whether this is a LID, which only a linked phone knows."""
     return bool(_LID.fullmatch(text))
+
+
+def is_group(text: str) -> bool:
+    """Whether this is the address of a group."""
+    return text.endswith("@g.us")
 
 
 def of_answer(text: str | None) -> Address | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol, runtime_che
 
 from django.utils.functional import Promise
 
+from channels_app.providers.addresses import Kind
 from channels_app.providers.events import Event, Receipt
 
 if TYPE_CHECKING:
@@ -240,6 +241,7 @@ class Capabilities:
     `may_omit_id`: it may accept a message without an ID; an ack is then matched by its text.
     `lists_sent`, `finds_by_id`: its provider is a `ListsSent`, a `FindsById`.
     `looks_up_numbers`: it asks for the recipient's address before the first send, and caches it.
+    `address_kinds`: the addresses besides phone numbers that it can send to, the best one first.
     """
 
     types: frozenset[str]
@@ -249,6 +251,7 @@ class Capabilities:
     lists_sent: bool = False
     finds_by_id: bool = False
     looks_up_numbers: bool = False
+    address_kinds: tuple[Kind, ...] = ()
 
 
 def _unchanged(payload: Any) -> Any:
@@ -283,7 +286,8 @@ class EventSource:
     channel's server. Header names are lower case. It compares in constant time.
     `file_reference` returns, from the content of a MessageEvent, what `provider.download` needs
     to fetch its file; None if it has none. `file_wait_seconds`: the file may follow by itself, so
-    that it is fetched only after this time.
+    that it is fetched only after this time. `exact_files`: type, digest and size that an event
+    reports of a file are those of the file itself, so a different one is fetched again.
     """
 
     name: str
@@ -300,6 +304,7 @@ class EventSource:
     authenticate: Callable[[Channel, Mapping[str, str], bytes], bool] | None = None
     file_reference: Callable[[Mapping[str, Any]], Any] = _no_file
     file_wait_seconds: int = 0
+    exact_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,26 +147,27 @@ _MIME = re.compile(r"[a-z0-9]+/[a-z0-9][a-z0-9.+-]{0,100}")
 _SHOWN_FAMILIES = ("image", "video", "audio")
 
 
-def received_type(sniffed: str, told: object) -> str:
-    """Return the type of a received file: that of its bytes, else the one that was told.
+def received_type(sniffed: str, announced: object) -> str:
+    """Return the type of a received file: that of its bytes, else the announced one.
 
-    Text in a format of its own, such as CSV, keeps the told type, too. What a browser could execute
-    is never believed.
+    Text in a format of its own, such as CSV, keeps the announced type, too. What a browser could
+    execute is never believed.
     """
-    mime = told.partition(";")[0].strip().lower() if isinstance(told, str) else ""
+    mime = announced.partition(";")[0].strip().lower() if isinstance(announced, str) else ""
     if not _MIME.fullmatch(mime) or re.search(r"html|svg|xml$|script", mime):
         return sniffed
     plain = sniffed == "text/plain" and mime.startswith(("text/", "application/"))
     return mime if sniffed == UNKNOWN or plain else sniffed
 
 
-def is_announced(told: Mapping[str, object], *, sniffed: str, sha256: str, size: int) -> bool:
-    """Return whether bytes are the file that Meta told of: digest, size and kind.
+def is_announced(announced: Mapping[str, object], *, sniffed: str, sha256: str, size: int) -> bool:
+    """Return whether bytes are the file that was announced: digest, size and kind.
 
     Meta's pages give the digest as base64 or hexadecimal. What is missing or unreadable is not
     compared.
     """
-    digest, length, mime = told.get("sha256"), told.get("size"), told.get("mime_type")
+    digest, length = announced.get("sha256"), announced.get("size")
+    mime = announced.get("mime_type")
     if isinstance(digest, str) and (expected := _hexadecimal(digest)) and expected != sha256:
         return False
     if type(length) is int and length != size:

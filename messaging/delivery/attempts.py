@@ -25,7 +25,7 @@ from channels_app.providers.base import Accepted, Quote, Rejected, SendError, Un
 from channels_app.providers.cloud.events import web_message_id
 from channels_app.providers.error_codes import NO_REASON
 from channels_app.providers.events import Receipt
-from channels_app.providers.message_keys import message_key
+from channels_app.providers.message_keys import WAMID, message_key
 from messaging import contacts, queue
 from messaging.content import MEDIA_TYPES
 from messaging.delivery import channel_feedback, outbox, policy, quotes, statuses
@@ -70,7 +70,7 @@ def find(*, channel_id: int, reference: str, provider_message_id: str) -> Delive
     of_channel = of_channel.order_by("-id")
     if named := of_channel.filter(message_key=message_key(provider_message_id)).first():
         return named
-    if not provider_message_id or provider_message_id.startswith(quotes.WAMID):
+    if not provider_message_id or provider_message_id.startswith(WAMID):
         # The official API lets us choose no id.
         return None
     # The response to the send has not arrived yet, or never will.
@@ -324,13 +324,21 @@ def refresh_message_status(
     `decided` holds the policy's fields (`next_attempt_at`, `decision`) if the policy was run. The
     caller holds the lock on the message's row.
     """
+    message.save(update_fields=set_derived_fields(message, attempts, decided))
+    publisher.message_changed(message)
+
+
+def set_derived_fields(
+    message: Message, attempts: Sequence[DeliveryAttempt], decided: Mapping[str, Any]
+) -> list[str]:
+    """Set the derived fields, version and time of change. Stores nothing; returns their names."""
     values = derived_fields(message, attempts, decided)
-    # Increment it for changed attempts as well: pages show the history.
     for field, value in values.items():
         setattr(message, field, value)
+    # Increment it for changed attempts as well: pages show the history.
     message.version += 1
-    message.save(update_fields=[*values, "version", "updated_at"])
-    publisher.message_changed(message)
+    message.updated_at = timezone.now()
+    return [*values, "version", "updated_at"]
 
 
 def derived_fields(

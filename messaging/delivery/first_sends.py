@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 import structlog
@@ -35,7 +34,7 @@ from messaging.models import DeliveryAttempt, Message
 
 log = structlog.get_logger(__name__)
 
-# What `_store` changes. `updated_at` is set by hand because `update_rows` sets no such field.
+# What a decision and a result change in a message.
 _DECIDED = (
     "status", "route", "error_code", "error_title", "error_detail", "decision", "next_attempt_at",
     "claimed_by", "version", "updated_at",
@@ -117,7 +116,7 @@ class _Batch:
     sends: list[PendingSend] = field(default_factory=list)
     others: list[UUID] = field(default_factory=list)
     waits: list[Message] = field(default_factory=list)
-    _accounts: dict[int, _Account | None] = field(default_factory=dict)
+    _accounts: dict[int, _Account] = field(default_factory=dict)
 
     def add(self, ids: Sequence[UUID]) -> None:
         """Decide about these messages in their order."""
@@ -184,7 +183,8 @@ class _Batch:
         if isinstance(step, policy.Wait):
             if step.reason == policy.WAITING_THROUGHPUT:
                 account.limits.add_wait(step.until)
-            self._set(message, [], next_attempt_at=step.until, decision=step.reason)
+            decided = {"next_attempt_at": step.until, "decision": step.reason}
+            attempts.set_derived_fields(message, [], decided)
             self.waits.append(message)
             return True
         if not isinstance(step, policy.Attempt) or step.probes:
@@ -192,16 +192,10 @@ class _Batch:
         attempt = runner.new_attempt(message, step, self.now, before=[])
         outbound = runner.outbound(message, attempt)
         account.limits.add_start(attempt)
-        self._set(message, [attempt], next_attempt_at=None, decision="")
+        attempts.set_derived_fields(message, [attempt], {"next_attempt_at": None, "decision": ""})
         message.claimed_by_id = self.worker_id
         self.sends.append(PendingSend(attempt, outbound, account.provider, self.worker_id))
         return True
-
-    def _set(self, message: Message, made: list[DeliveryAttempt], **decided: Any) -> None:
-        for name, value in attempts.derived_fields(message, made, decided).items():
-            setattr(message, name, value)
-        message.version += 1
-        message.updated_at = self.now
 
 
 def _is_simple(message: Message) -> bool:
@@ -238,18 +232,14 @@ def record(made: Sequence[MadeSend]) -> tuple[list[MadeSend], bool]:
         return left, False
     with transaction.atomic():
         stored = _lock(candidates)
-        now = timezone.now()
         for attempt in stored.values():
             message, result = attempt.message, candidates[attempt.message_id].result
             attempts.apply_result(attempt, result)
             assert isinstance(result, Accepted)
             attempt.provider_message_id = result.provider_message_id or ""
             attempt.message_key = message_key(attempt.provider_message_id)
-            for name, value in attempts.derived_fields(message, [attempt], {}).items():
-                setattr(message, name, value)
+            attempts.set_derived_fields(message, [attempt], {})
             message.claimed_by_id = None
-            message.version += 1
-            message.updated_at = now
         update_rows(list(stored.values()), _ANSWERED)
         messages = [attempt.message for attempt in stored.values()]
         update_rows(messages, _DECIDED)

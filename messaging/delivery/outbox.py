@@ -25,6 +25,9 @@ from messaging import queue
 from messaging.delivery import policy
 from messaging.models import UNFINISHED, DeliveryWorker, Message
 
+# In a statement that is built once: the time of the claim.
+_AT = dt.datetime.min.replace(tzinfo=dt.UTC)
+
 log = structlog.get_logger(__name__)
 
 
@@ -98,8 +101,9 @@ def release(message_id: str, worker_id: int | None) -> None:
     """End a claim. Unless the message waits, it or the next of its conversation is due now."""
     with transaction.atomic():
         Message.objects.filter(pk=message_id, claimed_by=worker_id).update(claimed_by=None)
-        later = Q(UNFINISHED, next_attempt_at__gt=timezone.now())
-        for message in Message.objects.filter(pk=message_id).exclude(later).only("conversation"):
+        waits = Q(UNFINISHED, next_attempt_at__gt=timezone.now())
+        message = Message.objects.filter(pk=message_id).exclude(waits).only("conversation").first()
+        if message is not None:
             wake([message.conversation_id])
 
 
@@ -170,10 +174,6 @@ def _due(*, waiting: bool) -> tuple[str, list[Any]]:
     ids = due.order_by("created_at", "pk").values_list("pk", flat=True)
     sql, values = ids.query.sql_with_params()
     return f"{sql} LIMIT %s FOR UPDATE SKIP LOCKED", list(values)
-
-
-# Stands for the time of the claim.
-_AT = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 def _lock_due(limit: int, waiting_until: dt.datetime | None) -> list[UUID]:

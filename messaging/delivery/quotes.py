@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from channels_app.connections.linked_numbers import is_same_number
 from channels_app.providers.base import Quote
 from channels_app.providers.cloud.events import web_message_id
+from channels_app.providers.message_keys import WAMID
 from messaging.delivery.statuses import Route
-
-WAMID = "wamid."
 
 
 @dataclass(frozen=True, slots=True)

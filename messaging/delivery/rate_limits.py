@@ -160,7 +160,7 @@ def _throughput_free_at(
     starts, last = _recent_starts(connection, now), None
     if message.decision != policy.WAITING_THROUGHPUT:
         waiting = Message.objects.filter(conversation__channel=connection.channel_id)
-        last = _last_reserved(message, waiting, policy.WAITING_THROUGHPUT, now)
+        last = _last_reserved(waiting, policy.WAITING_THROUGHPUT, now)
     return _throughput_slot(connection, starts, last, now)
 
 
@@ -226,17 +226,10 @@ class BatchLimits:
     def _load(self) -> None:
         self._loaded = True
         # Those of this batch are not stored yet, and are those that started latest.
-        mine = self._starts
-        stored = _recent_starts(self._connection, self._now)
-        self._starts = [*mine, *stored]
-        waiting = Message.objects.filter(
-            conversation__channel=self._connection.channel_id,
-            decision=policy.WAITING_THROUGHPUT,
-            next_attempt_at__gt=self._now,
-        )
-        last = waiting.order_by("-next_attempt_at").values_list("next_attempt_at", flat=True)
-        if stored_last := last.first():
-            self.add_wait(stored_last)
+        self._starts += _recent_starts(self._connection, self._now)
+        waiting = Message.objects.filter(conversation__channel=self._connection.channel_id)
+        if last := _last_reserved(waiting, policy.WAITING_THROUGHPUT, self._now):
+            self.add_wait(last)
 
 
 def _next_slot(
@@ -253,17 +246,16 @@ def _next_slot(
     """
     if message.decision == reason:
         return free_at
-    return _after_reserved(_last_reserved(message, waiting, reason, now), free_at, each, now)
+    return _after_reserved(_last_reserved(waiting, reason, now), free_at, each, now)
 
 
-def _last_reserved(
-    message: Message, waiting: QuerySet[Message], reason: str, now: dt.datetime
-) -> dt.datetime | None:
+def _last_reserved(waiting: QuerySet[Message], reason: str, now: dt.datetime) -> dt.datetime | None:
+    """Return the last slot that is reserved for one of these messages."""
     reserved = Message.objects.filter(decision=reason, next_attempt_at__gt=now)
     # Nearly always nobody waits, which is cheaper to ask than who waits here.
     if not reserved.exists():
         return None
-    here = waiting.filter(decision=reason, next_attempt_at__gt=now).exclude(pk=message.pk)
+    here = waiting.filter(decision=reason, next_attempt_at__gt=now)
     return here.order_by("-next_attempt_at").values_list("next_attempt_at", flat=True).first()
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -21,12 +20,11 @@ from django.db import close_old_connections
 
 from channels_app.providers.base import Accepted
 from core import notifications
+from core.threads import run_in
 from messaging import queue
 from messaging.delivery import first_sends, outbox, runner
 from messaging.delivery.first_sends import Taken
 from messaging.delivery.runner import MadeSend, PendingSend
-
-T = TypeVar("T")
 
 # Messages that a process delivers at the same time, each of its own conversation.
 MAX_CLAIMED = 64
@@ -94,7 +92,7 @@ class SenderLoop:
         await asyncio.gather(*endless, return_exceptions=True)
         if self._worker_id is not None:
             with contextlib.suppress(Exception):
-                await self._in(self._claimer, outbox.unregister, self._worker_id)
+                await run_in(self._claimer, outbox.unregister, self._worker_id)
         for pool in (self._senders, self._runners, self._claimer, self._recorder):
             pool.shutdown()
 
@@ -114,7 +112,7 @@ class SenderLoop:
                 return
             self._due.clear()
             try:
-                taken = await self._in(self._claimer, self._take)
+                taken = await run_in(self._claimer, self._take)
             except Exception as error:
                 log.warning("messages not claimed; tries again", error=repr(error)[:300])
                 self._due.set()
@@ -143,7 +141,7 @@ class SenderLoop:
         while True:
             await asyncio.sleep(settings.WORKER_HEARTBEAT_SECONDS)
             try:
-                await self._in(self._claimer, self._renew)
+                await run_in(self._claimer, self._renew)
             except Exception as error:
                 log.warning("lease not renewed; tries again", error=repr(error)[:300])
 
@@ -177,7 +175,7 @@ class SenderLoop:
 
     async def _mark_queued_behind(self, taken: Taken) -> None:
         try:
-            await self._in(self._runners, first_sends.mark_queued_behind, taken.waits)
+            await run_in(self._runners, first_sends.mark_queued_behind, taken.waits)
         except Exception as error:
             # Only what pages say about the messages behind.
             log.warning("messages behind not marked", error=repr(error)[:300])
@@ -205,7 +203,7 @@ class SenderLoop:
             made, self._made = self._made, []
             record = partial(runner.retry_while_db_down, partial(first_sends.record, made))
             try:
-                left, more_due = await self._in(self._recorder, record)
+                left, more_due = await run_in(self._recorder, record)
             except Exception:
                 # The runner stores them one by one, and counts the error against the message.
                 log.exception("results not stored together")
@@ -230,7 +228,7 @@ class SenderLoop:
 
     async def _run(self, message_id: UUID, worker_id: int | None, made: MadeSend | None) -> None:
         try:
-            await self._in(self._runners, self._run_and_release, str(message_id), worker_id, made)
+            await run_in(self._runners, self._run_and_release, str(message_id), worker_id, made)
         except Exception as error:
             # The database is down: the claim ends with the next renewal of the lease.
             log.warning("delivery interrupted", message=str(message_id), error=repr(error)[:300])
@@ -253,15 +251,3 @@ class SenderLoop:
             self._idle.set()
         if self._is_full:
             self._due.set()
-
-    async def _in(
-        self, pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: object
-    ) -> T:
-        def run() -> T:
-            try:
-                return function(*arguments)
-            finally:
-                with contextlib.suppress(Exception):
-                    close_old_connections()
-
-        return await self._loop.run_in_executor(pool, run)

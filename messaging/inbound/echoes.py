@@ -18,6 +18,7 @@ from channels_app.providers import addresses
 from channels_app.providers.addresses import Address
 from channels_app.providers.cloud.events import web_message_id
 from channels_app.providers.events import MessageEvent, Receipt
+from channels_app.providers.message_keys import WAMID
 from messaging import contacts
 from messaging.content import MEDIA_TYPES
 from messaging.delivery import attempts
@@ -49,7 +50,7 @@ def match_attempt(channel: Channel, event: MessageEvent) -> Echo:
     report of its own send only identifies the message; its acks prove the send later. An echo
     without an attempt is stored until an attempt matches.
     """
-    official = event.provider_message_id.startswith("wamid.")
+    official = event.provider_message_id.startswith(WAMID)
     own = attempts.find(
         channel_id=channel.pk, reference="", provider_message_id=event.provider_message_id
     )
@@ -89,12 +90,12 @@ def is_duplicate(conversation: Conversation, event: MessageEvent, original: Mess
     If the session uses its channel's number, both Meta and the session report each message: under
     two ids, of which Meta's contains the other.
     """
-    official = event.provider_message_id.startswith("wamid.")
+    official = event.provider_message_id.startswith(WAMID)
     at = event.at or timezone.now()
     near = (at - _BEFORE, at + _BEFORE)
     for message in conversation.messages.filter(sent_outside=True, created_at__range=near):
         stored_id = message.provider_message_id
-        if stored_id.startswith("wamid.") == official:
+        if stored_id.startswith(WAMID) == official:
             continue
         if original is not None and message.echo_of_id == original.pk:
             return True
@@ -105,7 +106,7 @@ def is_duplicate(conversation: Conversation, event: MessageEvent, original: Mess
 
 
 def _is_session_id(provider_message_id: str) -> bool:
-    return not provider_message_id.startswith("wamid.")
+    return not provider_message_id.startswith(WAMID)
 
 
 def _is_own(channel: Channel, attempt: DeliveryAttempt) -> bool:

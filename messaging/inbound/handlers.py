@@ -54,8 +54,6 @@ from messaging.models import (
     Message,
 )
 
-# The end of a group's address.
-GROUP_SERVER = "@g.us"
 # A younger message is never history.
 HISTORY_AGE = dt.timedelta(minutes=2)
 # Registered by higher layers that know when a channel's phone was linked (see instances.apps):
@@ -91,10 +89,10 @@ def apply_events(events: Iterable[Event], channels: Mapping[str, Channel]) -> di
         kind = type(item).__name__
         concerned = _concerned(item, channels)
         if handler := HANDLERS.get(type(item)):
-            if not concerned:
-                counts["unknown_channel"] += 1
-            for skipped_as in {handler(channel, item) for channel in concerned}:
-                counts[skipped_as or kind] += 1
+            skipped_as = "" if concerned else "unknown_channel"
+            for channel in concerned:
+                skipped_as = handler(channel, item) or ""
+            counts[skipped_as or kind] += 1
         elif concerned or not item.channel_key:
             # A kind without a handler has a name, whether it names a number or not.
             counts[getattr(item, "kind", kind)] += 1
@@ -277,7 +275,7 @@ def _may_be_of_another_request(attempt: DeliveryAttempt, event: ReceiptEvent) ->
 
 
 def _apply_message(channel: Channel, event: MessageEvent) -> str | None:
-    if channel.ignore_groups and event.user_id.endswith(GROUP_SERVER):
+    if channel.ignore_groups and addresses.is_group(event.user_id):
         return "group"
     _store_message(channel, event)
     return None

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from django.db import connection
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -26,6 +25,7 @@ from channels_app.providers.events import (
     VoteEvent,
 )
 from channels_app.providers.message_keys import message_key
+from core import advisory_locks
 from messaging.inbound.amendments import Amendment
 from messaging.models import PendingEvent
 
@@ -46,11 +46,7 @@ _ROW_FIELDS = ("channel_key", "provider_message_id")
 
 def lock_id(channel_id: int, provider_message_id: str) -> None:
     """Serialize the transactions that link this id to a message or look up its message."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
-            [f"{channel_id}:{message_key(provider_message_id)}"],
-        )
+    advisory_locks.lock(f"{channel_id}:{message_key(provider_message_id)}")
 
 
 def try_lock_ids(keys: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
@@ -59,13 +55,7 @@ def try_lock_ids(keys: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
     Returns those that are locked.
     """
     named = {f"{channel_id}:{id_}": (channel_id, id_) for channel_id, id_ in keys}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT name FROM unnest(%s::text[]) AS name"
-            " WHERE pg_try_advisory_xact_lock(hashtextextended(name, 0))",
-            [list(named)],
-        )
-        return {named[name] for (name,) in cursor.fetchall()}
+    return {named[name] for name in advisory_locks.try_lock(named)}
 
 
 def which_exist(keys: Collection[tuple[int, str]]) -> set[tuple[int, str]]:

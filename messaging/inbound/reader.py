@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from channels_app.models import Channel
 from channels_app.providers.events import Event, ReceiptEvent
+from core import advisory_locks
 from messaging.delivery import receipts
 from messaging.delivery.receipts import Reported
 from messaging.inbound import handlers
@@ -121,13 +122,7 @@ def _read_next(source: str, source_key: str) -> Progress:
 
 def _lock_source(source: str, source_key: str) -> bool:
     """Lock the source for this transaction. Returns False if another process reads it."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))",
-            [f"inbound:{source}:{source_key}"],
-        )
-        [locked] = cursor.fetchone()
-    return bool(locked)
+    return bool(advisory_locks.try_lock([f"inbound:{source}:{source_key}"]))
 
 
 def _window(source: str, source_key: str) -> list[_Parsed]:

@@ -11,12 +11,11 @@ import asyncio
 import contextlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import structlog
-from django.db import close_old_connections
 
 from core import notifications
+from core.threads import run_in
 from messaging import queue
 from messaging.inbound import reader
 from messaging.models import InboundEvent
@@ -62,7 +61,7 @@ class ReaderLoop:
                     self._wake([queue.source_in(payload)])
                     continue
                 try:
-                    self._wake(await self._in_thread(_pending_sources))
+                    self._wake(await run_in(self._threads, _pending_sources))
                 except Exception as error:
                     log.warning("pending events not found; tries again", error=repr(error)[:300])
 
@@ -78,7 +77,7 @@ class ReaderLoop:
             while not self._stopping:
                 await asyncio.sleep(GATHER_SECONDS)
                 self._again.discard(source)
-                await self._in_thread(self._read_pending, *source)
+                await run_in(self._threads, self._read_pending, *source)
                 if source not in self._again:
                     break
         except Exception as error:
@@ -89,16 +88,6 @@ class ReaderLoop:
 
     def _read_pending(self, source: str, source_key: str) -> None:
         reader.read_pending(source, source_key, is_stopping=lambda: self._stopping)
-
-    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
-        def run() -> Any:
-            try:
-                return function(*arguments)
-            finally:
-                with contextlib.suppress(Exception):
-                    close_old_connections()
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
 
 def _pending_sources() -> list[Source]:

@@ -238,7 +238,7 @@ def create_pending(
     media = Media.objects.create(
         state=Media.State.WAITING,
         filename=media_types.safe_filename(filename, "") if filename else "",
-        source={**source, **_told(content)},
+        source={**source, **_announced(content)},
         next_try_at=timezone.now() + dt.timedelta(seconds=wait),
         attached=True,
     )
@@ -260,19 +260,19 @@ def use_stored(media: Media, stored: str, *, filename: str) -> None:
     if filename and not media.filename:
         media.filename = media_types.safe_filename(filename, "")
     media.state, media.tries, media.next_try_at = Media.State.WAITING, 0, timezone.now()
-    media.source = {"stored": stored, **_told(media.source.get(_TOLD) or {})}
+    media.source = {"stored": stored, **_announced(media.source.get(_ANNOUNCED) or {})}
     media.save()
     queue.enqueue_fetch(str(media.pk))
 
 
-# In a file's source: what the provider told of it.
-_TOLD = "told"
-_TOLD_NAMES = ("mime_type", "sha256", "size")
+# In a file's source: what the event said of it.
+_ANNOUNCED = "announced"
+_ANNOUNCED_NAMES = ("mime_type", "sha256", "size")
 
 
-def _told(content: Mapping[str, Any]) -> dict[str, Any]:
-    told = {name: content[name] for name in _TOLD_NAMES if content.get(name)}
-    return {_TOLD: told} if told else {}
+def _announced(content: Mapping[str, Any]) -> dict[str, Any]:
+    announced = {name: content[name] for name in _ANNOUNCED_NAMES if content.get(name)}
+    return {_ANNOUNCED: announced} if announced else {}
 
 
 def _source(channel: Channel, content: Mapping[str, Any], stored: str) -> dict[str, Any] | None:
@@ -363,25 +363,29 @@ def _use_stored(media: Media, name: str) -> None:
     media.file.name = name
 
 
+# What other servers report may be of a file that they have converted since.
+_EXACT = [engine for engine in engines.ENGINES.values() if engine.events.exact_files]
+
+
 def _describe(media: Media, name: str) -> None:
     """Set type, size and digest. Raises _FetchFailed if it is not the file that was announced."""
-    told = media.source.get(_TOLD) or {}
+    announced = media.source.get(_ANNOUNCED) or {}
     with _open(name) as file:
         media.size = file.seek(0, 2)
         sniffed = _sniff(file, media.size, media.filename)
         media.sha256 = _digest(file)
-    media.mime_type = media_types.received_type(sniffed, told.get("mime_type"))
+    media.mime_type = media_types.received_type(sniffed, announced.get("mime_type"))
     if not media.size:
         raise _FetchFailed("download_failed", final=False)
-    # Only what Meta tells is exact: other servers may have converted the file.
-    if "cloud" in media.source and not media_types.is_announced(
-        told, sniffed=sniffed, sha256=media.sha256, size=media.size
+    is_exact = any(one.events.name in media.source for one in _EXACT)
+    if is_exact and not media_types.is_announced(
+        announced, sniffed=sniffed, sha256=media.sha256, size=media.size
     ):
         raise _FetchFailed("file_differs", final=False)
 
 
 def _download(channel: Channel, source: Mapping[str, Any]) -> bytes:
-    [(name, reference)] = ((name, source[name]) for name in source if name != _TOLD)
+    [(name, reference)] = ((name, source[name]) for name in source if name != _ANNOUNCED)
     provider = registry.unguarded(channel.connection(engines.by_source(name).name))
     if not isinstance(provider, Downloads):
         raise _FetchFailed("download_failed", final=True)

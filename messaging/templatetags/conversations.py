@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from channels_app.providers import error_codes, media_types
+from channels_app.providers import addresses, error_codes, media_types
 from channels_app.providers.events import US, CallStatus
 from core import phone_numbers
 from messaging import words
@@ -237,6 +237,6 @@ def address(contact: Contact) -> str:
 @register.filter
 def contact_name(contact: Contact) -> str:
     """Return the contact's name, or what is known instead of it."""
-    if (contact.user_id or "").endswith("@g.us"):
+    if addresses.is_group(contact.user_id or ""):
         return contact.name or _("Group %(id)s") % {"id": str(contact.user_id)[-11:-5]}
     return contact.name or address(contact)

@@ -25,6 +25,7 @@ from channels_app.providers.base import (
 )
 from channels_app.providers.error_codes import failure
 from channels_app.providers.events import Receipt
+from channels_app.providers.recipients import digits_of
 from core import http_client
 from core.text import safe_id
 from tests.acme.credentials import AcmeCredentials
@@ -126,9 +127,7 @@ class AcmeProvider:
 
 def request_body(message: OutboundMessage) -> dict[str, Any]:
     """Return the JSON of a send, without a file. Pure. Raises Rejected."""
-    digits = _digits(message.to)
-    if not digits:
-        raise failure(Rejected, "invalid_recipient")
+    digits = digits_of(message.to)
     if message.type not in TYPES:
         raise failure(Rejected, "unsupported_type", message.type)
     content = message.content if isinstance(message.content, Mapping) else {}

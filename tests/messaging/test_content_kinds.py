@@ -30,18 +30,6 @@ PHONE_ONLY = "Mensagem que só o celular mostra"
 
 
 @pytest.fixture
-def baileys(make_channel: Callable[..., Channel]) -> Channel:
-    return make_channel(
-        kind="baileys",
-        phone_number_id="",
-        phone_number="+5511900000002",
-        evolution_url="http://127.0.0.1:9",
-        evolution_api_key="key",
-        instance_name="oficina_demo",
-    )
-
-
-@pytest.fixture
 def attached(make_channel: Callable[..., Channel]) -> Channel:
     return make_channel(
         fallback="wwebjs",

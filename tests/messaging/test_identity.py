@@ -73,18 +73,6 @@ NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 _ids = itertools.count(1)
 
 
-@pytest.fixture
-def baileys(make_channel: Callable[..., Channel]) -> Channel:
-    return make_channel(
-        kind="baileys",
-        phone_number="+5511900000002",
-        phone_number_id="",
-        evolution_url="http://127.0.0.1:9",
-        evolution_api_key="k",
-        instance_name="oficina_demo",
-    )
-
-
 def apply(channel: Channel, *events: Event) -> None:
     with transaction.atomic():
         handlers.apply_events(events, {"": channel})
@@ -166,12 +154,14 @@ def histories(draw: st.DrawFn) -> list[tuple[int, Event]]:
     """Events about one person in any order, repeated: each address alone, and pairs joining all."""
     order = draw(st.permutations(PERSON))
     kinds = st.sampled_from(["pair", "message", "receipt", "call"])
-    told: list[tuple[int, Event]] = [(draw(st.integers(0, 1)), message(also=(a,))) for a in order]
+    history: list[tuple[int, Event]] = [
+        (draw(st.integers(0, 1)), message(also=(a,))) for a in order
+    ]
     for position, address in enumerate(order[1:], start=1):
         other = order[draw(st.integers(0, position - 1))]
-        told.append((draw(st.integers(0, 1)), event_naming(draw(kinds), address, other)))
-    told += draw(st.lists(st.sampled_from(told), max_size=4))
-    return draw(st.permutations(told))
+        history.append((draw(st.integers(0, 1)), event_naming(draw(kinds), address, other)))
+    history += draw(st.lists(st.sampled_from(history), max_size=4))
+    return draw(st.permutations(history))
 
 
 def test_any_order_of_the_events_about_one_person_ends_in_one_contact(
@@ -186,19 +176,19 @@ def test_any_order_of_the_events_about_one_person_ends_in_one_contact(
             contact = the_contact()
             keys = {address.key for address in PERSON}
             assert set(contact.addresses.values_list("key", flat=True)) == keys
-            told = {e.provider_message_id for _, e in history if isinstance(e, MessageEvent)}
+            reported = {e.provider_message_id for _, e in history if isinstance(e, MessageEvent)}
             shown = Message.objects.filter(conversation__merged_into=None)
-            assert sorted(shown.values_list("provider_message_id", flat=True)) == sorted(told)
+            assert sorted(shown.values_list("provider_message_id", flat=True)) == sorted(reported)
             unread = sum(Conversation.objects.values_list("unread_count", flat=True))
             called = CallAttempt.objects.count()
-            assert unread == len(told) + called
+            assert unread == len(reported) + called
             for merge in ContactMerge.objects.all():
                 merging.undo(merge, user=None)
             assert (
                 Contact.objects.filter(merged_into=None).count() == 1 + ContactMerge.objects.count()
             )
             assert not Message.objects.exclude(conversation__merged_into=None).exists()
-            assert Message.objects.count() == len(told)
+            assert Message.objects.count() == len(reported)
 
     in_any_order()
 

@@ -18,6 +18,7 @@ from channels_app.providers.base import (
     Unknown,
 )
 from channels_app.providers.error_codes import failure
+from channels_app.providers.recipients import digits_of
 from core import http_client, sizes
 from core.text import safe_id
 
@@ -228,13 +229,8 @@ def _recipient(to: str) -> dict[str, str]:
     """
     if addresses.is_user_id(to):
         return {"recipient": to}
-    digits = re.sub(r"\D", "", to)
-    if not digits:
-        raise failure(Rejected, "invalid_recipient")
-    if not re.fullmatch(r"[\d\s()+.-]+", to):
-        raise failure(Rejected, "no_address")
     # Without the plus sign Meta may prepend the business's own country code.
-    return {"to": f"+{digits}"}
+    return {"to": f"+{digits_of(to)}"}
 
 
 def _object(message: OutboundMessage) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext_lazy as _
 
+from channels_app.providers.addresses import Kind
 from channels_app.providers.base import (
     Capabilities,
     ChannelKind,
@@ -56,6 +57,7 @@ CLOUD = Engine(
         reports=frozenset(
             {AddressEvent, EditEvent, MessageEvent, ReactionEvent, ReceiptEvent, RevokeEvent}
         ),
+        address_kinds=(Kind.USER_ID, Kind.PARENT_USER_ID),
     ),
     events=EventSource(
         name="cloud",
@@ -64,6 +66,7 @@ CLOUD = Engine(
         channel_key=_channel_key,
         # Its webhook has one URL for all channels and is signed: `inbound.authentication`.
         file_reference=_file_reference,
+        exact_files=True,
     ),
     settings=(
         Setting("graph_url", "graph_url", required=True, label=_("Graph API URL")),

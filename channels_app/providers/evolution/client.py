@@ -37,6 +37,7 @@ from channels_app.providers.evolution.receive_mode import (
     EvolutionFailed,
     EvolutionInstance,
 )
+from channels_app.providers.recipients import digits_of
 from core import http_client, phone_numbers, sizes
 from core.text import safe_id
 
@@ -341,14 +342,9 @@ def file_request(
 
 def _number(message: OutboundMessage) -> str:
     # A string: the schema rejects an integer. A LID and a group's address are taken as they are.
-    if addresses.is_lid(message.to) or message.to.endswith("@g.us"):
+    if addresses.is_lid(message.to) or addresses.is_group(message.to):
         return message.to
-    if addresses.is_user_id(message.to):
-        raise failure(Rejected, "no_address")
-    number = re.sub(r"\D", "", message.to)
-    if not number:
-        raise failure(Rejected, "invalid_recipient")
-    return number
+    return digits_of(message.to)
 
 
 def reserve_id(type_: str, content: object) -> str:

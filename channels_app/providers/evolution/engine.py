@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.providers import redaction
+from channels_app.providers.addresses import Kind
 from channels_app.providers.base import (
     Capabilities,
     ChannelKind,
@@ -93,6 +94,7 @@ EVOLUTION = Engine(
             }
         ),
         links_phone=True,
+        address_kinds=(Kind.LID, Kind.GROUP),
         lists_sent=True,
         finds_by_id=True,
     ),

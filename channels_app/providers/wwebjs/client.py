@@ -32,6 +32,7 @@ from channels_app.providers.base import (
     Unknown,
 )
 from channels_app.providers.error_codes import failure
+from channels_app.providers.recipients import digits_of
 from channels_app.providers.sessions import State
 from channels_app.providers.wwebjs import states
 from channels_app.providers.wwebjs.ids import short_id
@@ -91,7 +92,6 @@ _PREFIX = re.compile(
 # WhatsApp's error for too many queries. A look-up that gets it has sent nothing; a send may have.
 _RATE_LIMITED = "rate-overlimit"
 # The short ID of a message; with any other character the server could misread the whole ID.
-_LID = re.compile(r"[0-9]{1,32}@lid")
 _KEY_ID = re.compile(r"(?!wamid\.)[0-9A-Za-z.-]{4,128}")
 
 
@@ -114,11 +114,9 @@ class WwebjsProvider:
         """
         if not (self._base and self._session):
             raise failure(Rejected, "not_configured")
-        if addresses.is_user_id(message.to):
-            raise failure(Rejected, "no_address")
-        digits = re.sub(r"\D", "", message.to)
-        if not digits:
-            raise failure(Rejected, "invalid_recipient")
+        # A LID is a chat id already; the look-up of numbers fails for it (§3).
+        chat_id = message.to if addresses.is_lid(message.to) else ""
+        digits = "" if chat_id else digits_of(message.to)
         timeout = self._timeout
         size: int | None = None
         if message.type in FILE_TYPES:
@@ -128,10 +126,9 @@ class WwebjsProvider:
             size = file.size
         else:
             payload = request_body(message)
-        if addresses.is_lid(message.to):
-            # It is a chat id already; the look-up of numbers fails for it (§3).
-            body = with_quote(payload, message.quote, chat_id=message.to)
-            return files.with_size(partial(self._send_to, message.to, body, timeout), size)
+        if chat_id:
+            body = with_quote(payload, message.quote, chat_id=chat_id)
+            return files.with_size(partial(self._send_to, chat_id, body, timeout), size)
         return self._send(digits, payload, message.quote, timeout, size)
 
     def _send(
@@ -475,7 +472,7 @@ def _other_lid(message: Mapping[str, Any], chat_id: str) -> str:
     id_ = message.get("id")
     chat = id_.get("remote") if isinstance(id_, Mapping) else None
     chat = chat if isinstance(chat, str) else message.get("to")
-    return chat if isinstance(chat, str) and chat != chat_id and _LID.fullmatch(chat) else ""
+    return chat if isinstance(chat, str) and chat != chat_id and addresses.is_lid(chat) else ""
 
 
 def _chat_id_of(result: object) -> str | None:

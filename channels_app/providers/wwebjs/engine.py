@@ -10,6 +10,7 @@ from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.providers import redaction
+from channels_app.providers.addresses import Kind
 from channels_app.providers.base import Capabilities, Engine, EventSource, NumberCache, Setting
 from channels_app.providers.events import (
     EditEvent,
@@ -74,6 +75,7 @@ WWEBJS = Engine(
             }
         ),
         links_phone=True,
+        address_kinds=(Kind.LID,),
         may_omit_id=True,
         lists_sent=True,
         looks_up_numbers=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,17 +17,6 @@ from tests.messaging.field_cases import receive_evolution
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("plain_static")]
 
 GROUP = "120363025246125486@g.us"
-
-
-@pytest.fixture
-def baileys(make_channel: Callable[..., Channel]) -> Channel:
-    return make_channel(
-        kind="baileys",
-        phone_number_id="",
-        evolution_url="http://127.0.0.1:9",
-        evolution_api_key="key",
-        instance_name="oficina_demo",
-    )
 
 
 def written(

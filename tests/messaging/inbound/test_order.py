@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,18 +24,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("plain_static")]
 
 SECOND = dt.datetime(2026, 11, 30, 12, 0, 7, tzinfo=dt.UTC)
 NUMBER = f"+{field_cases.CUSTOMER}"
-
-
-@pytest.fixture
-def baileys(make_channel: Callable[..., Channel]) -> Channel:
-    return make_channel(
-        kind="baileys",
-        phone_number_id="",
-        phone_number="+5511900000002",
-        evolution_url="http://127.0.0.1:9",
-        evolution_api_key="key",
-        instance_name="oficina_demo",
-    )
 
 
 def everywhere(api: APIClient, admin_user: User) -> list[str]:

@@ -47,17 +47,6 @@ NOW = dt.datetime(2026, 11, 1, 9, tzinfo=dt.UTC)
 EARLIER, LATER = NOW + dt.timedelta(minutes=1), NOW + dt.timedelta(minutes=2)
 
 
-@pytest.fixture
-def baileys(make_channel: Callable[..., Channel]) -> Channel:
-    return make_channel(
-        kind="baileys",
-        phone_number_id="",
-        evolution_url="http://127.0.0.1:9",
-        evolution_api_key="key",
-        instance_name="oficina_demo",
-    )
-
-
 def received(type_: str = "text", text: str = "antes", *, outgoing: bool = False) -> MessageEvent:
     return MessageEvent("", ID, "+5511910000013", NOW, type_, text, outgoing=outgoing)
 

@@ -104,7 +104,7 @@ SHA = hashlib.sha256(files.PNG)
 
 
 @pytest.mark.parametrize(
-    ("told", "is_same"),
+    ("announced", "is_same"),
     [
         ({}, True),
         ({"sha256": SHA.hexdigest()}, True),
@@ -119,20 +119,20 @@ SHA = hashlib.sha256(files.PNG)
         ({"mime_type": "application/pdf"}, True),
     ],
 )
-def test_a_file_must_be_what_was_announced(told: dict[str, Any], is_same: bool) -> None:
+def test_a_file_must_be_what_was_announced(announced: dict[str, Any], is_same: bool) -> None:
     found = media_types.is_announced(
-        told, sniffed="image/png", sha256=SHA.hexdigest(), size=len(files.PNG)
+        announced, sniffed="image/png", sha256=SHA.hexdigest(), size=len(files.PNG)
     )
     assert found == is_same
 
 
 def test_a_page_is_not_the_announced_picture() -> None:
-    told = {"mime_type": "image/jpeg"}
-    assert not media_types.is_announced(told, sniffed="text/plain", sha256="", size=1)
+    announced = {"mime_type": "image/jpeg"}
+    assert not media_types.is_announced(announced, sniffed="text/plain", sha256="", size=1)
 
 
 @pytest.mark.parametrize(
-    ("sniffed", "told", "expected"),
+    ("sniffed", "announced", "expected"),
     [
         ("image/png", "image/jpeg", "image/png"),
         (media_types.UNKNOWN, "image/heic", "image/heic"),
@@ -144,10 +144,10 @@ def test_a_page_is_not_the_announced_picture() -> None:
         (media_types.UNKNOWN, "nonsense", media_types.UNKNOWN),
     ],
 )
-def test_a_type_that_nobody_can_detect_is_the_told_one(
-    sniffed: str, told: Any, expected: str
+def test_a_type_that_nobody_can_detect_is_the_announced_one(
+    sniffed: str, announced: Any, expected: str
 ) -> None:
-    assert media_types.received_type(sniffed, told) == expected
+    assert media_types.received_type(sniffed, announced) == expected
 
 
 @pytest.mark.parametrize(

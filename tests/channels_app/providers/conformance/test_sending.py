@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from channels_app.incidents import reason_text
 from channels_app.providers import engines, error_codes
+from channels_app.providers.addresses import Kind
 from channels_app.providers.base import Accepted, ConnectionReport, SendError
 from core import http_client
 from messaging.content import TYPES
@@ -26,6 +27,12 @@ from tests.channels_app.providers.conformance.adapter import (
 from tests.channels_app.providers.conformance.conftest import ADAPTERS
 
 Start = Callable[[Script], RawServer]
+ADDRESSES = {
+    Kind.USER_ID: "BR.77001",
+    Kind.PARENT_USER_ID: "BR.ENT.9",
+    Kind.LID: "222000000000001@lid",
+    Kind.GROUP: "120363025246125486@g.us",
+}
 
 
 def test_every_engine_is_in_the_suite() -> None:
@@ -258,6 +265,20 @@ def test_the_check_never_raises(
 
 
 # -- look-ups of numbers ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", list(ADDRESSES))
+def test_an_address_is_sent_to_if_its_kind_is_declared_and_else_reaches_nobody(
+    adapter: Adapter, kind: Kind
+) -> None:
+    outcome = outcome_of(lambda: adapter.provider().send(adapter.message(to=ADDRESSES[kind])))
+    reached = [entry.to for entry in adapter.simulator.book.entries if entry.delivered]
+    if kind in adapter.engine.capabilities.address_kinds:
+        assert outcome[0] == "accepted"
+        assert len(reached) == 1
+    else:
+        assert outcome[0] == "rejected"
+        assert reached == []
 
 
 def test_a_number_is_looked_up_once_where_the_engine_needs_its_address(adapter: Adapter) -> None:
