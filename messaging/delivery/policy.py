@@ -126,16 +126,25 @@ REASONS: dict[str, str | Promise] = {
 class MessageFacts:
     """`round_started_at` is when the message, or its latest manual retry, was requested.
 
-    `send_seconds` is the maximum duration of a send on the primary route. `opted_out`: it may be
-    marketing, which the customer stopped. Only Meta knows whether it is, so the primary route is
-    asked, and no fallback sends it.
+    `send_seconds` is the maximum duration of a send on the primary route. `marketing_stopped`:
+    the customer stopped marketing messages.
     """
 
     round: int
     round_route: Literal["official", "fallback"]
     round_started_at: dt.datetime
     send_seconds: float = 0
-    opted_out: bool = False
+    type: str = "text"
+    marketing_stopped: bool = False
+
+    @property
+    def opted_out(self) -> bool:
+        """Whether it may be marketing, which the customer stopped.
+
+        Only templates are marketing, and only Meta knows which of them: the primary route is
+        asked, and no fallback sends it.
+        """
+        return self.type == "template" and self.marketing_stopped
 
 
 @dataclass(frozen=True, slots=True)

@@ -437,8 +437,8 @@ def facts_of(message: Message) -> policy.MessageFacts:
         round_route="fallback" if message.round_route == "fallback" else "official",
         round_started_at=message.round_started_at or message.created_at,
         send_seconds=SEND_SLACK + longest_send(timeout, size),
-        # Only templates are marketing, and only Meta knows which of them.
-        opted_out=message.type == "template" and message.conversation.contact.marketing_stopped,
+        type=message.type,
+        marketing_stopped=message.conversation.contact.marketing_stopped,
     )
 
 

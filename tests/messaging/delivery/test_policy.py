@@ -330,6 +330,14 @@ def test_a_customer_s_opt_out_stops_a_waiting_fallback_retry() -> None:
     assert step(opted_out, down, at=5) == Fail("never_fall_back")
 
 
+def test_no_fallback_sends_a_template_to_somebody_who_stopped_marketing() -> None:
+    template = dataclasses.replace(MESSAGE, type="template", marketing_stopped=True)
+    assert step(message=template) == Attempt(Route.OFFICIAL, "first"), "Meta knows what it is"
+    assert step(REFUSED, message=template) == Fail("opted_out")
+    for other in (dataclasses.replace(template, type="text"), dataclasses.replace(template, marketing_stopped=False)):
+        assert step(REFUSED, message=other) == Attempt(Route.WWEBJS, "refused")
+
+
 # -- limits that the channel's owner may override --------------------------------------------------
 
 
