@@ -334,7 +334,9 @@ def test_no_fallback_sends_a_template_to_somebody_who_stopped_marketing() -> Non
     template = dataclasses.replace(MESSAGE, type="template", marketing_stopped=True)
     assert step(message=template) == Attempt(Route.OFFICIAL, "first"), "Meta knows what it is"
     assert step(REFUSED, message=template) == Fail("opted_out")
-    for other in (dataclasses.replace(template, type="text"), dataclasses.replace(template, marketing_stopped=False)):
+    allowed: list[dict[str, Any]] = [{"type": "text"}, {"marketing_stopped": False}]
+    for changes in allowed:
+        other = dataclasses.replace(template, **changes)
         assert step(REFUSED, message=other) == Attempt(Route.WWEBJS, "refused")
 
 
