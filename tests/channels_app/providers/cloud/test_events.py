@@ -164,7 +164,7 @@ def test_unknown_content_is_counted_without_an_error() -> None:
     assert [event.kind for event in events] == [
         "status:warped",
         "status:deleted",
-        "field:smb_app_state_sync",
+        "contact:add",
     ]
     assert all(isinstance(event, UnsupportedEvent) for event in events)
 
