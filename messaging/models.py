@@ -50,9 +50,11 @@ class Contact(models.Model):
     named_by_staff = models.BooleanField(_("named by staff"), default=False, db_default=False)
     # What the profile and the business phone's address book say, as far as `name` is another one
     # (`messaging.names`), and since when the address book says so.
-    profile_name = models.CharField(_("profile name"), max_length=200, blank=True, db_default="")
+    profile_name = models.CharField(
+        _("profile name"), max_length=200, blank=True, default="", db_default=""
+    )
     saved_name = models.CharField(
-        _("name in the address book"), max_length=200, blank=True, db_default=""
+        _("name in the address book"), max_length=200, blank=True, default="", db_default=""
     )
     saved_name_at = models.DateTimeField(null=True, blank=True, editable=False)
     merged_into = models.ForeignKey(

@@ -55,7 +55,9 @@ from messaging.models import (
     Message,
 )
 
-# A younger message is never history.
+# The length of `InboundEvent.skipped`.
+MAX_SKIPPED = 200
+# A younger message is never history, unless the provider says so for certain.
 HISTORY_AGE = dt.timedelta(minutes=2)
 # Registered by higher layers that know when a channel's phone was linked (see instances.apps):
 # functions that return the end of a channel's history, or None if it is unknown.
@@ -112,7 +114,10 @@ def _concerned(item: Event, channels: Mapping[str, Channel]) -> Sequence[Channel
 
 def skipped(counts: Mapping[str, int]) -> str:
     """Return the kinds that `apply` skipped: unknown kinds, and items of unknown channels."""
-    return ", ".join(sorted(kind for kind in counts if not kind.endswith("Event")))[:200]
+    kinds = sorted(kind for kind in counts if not kind.endswith("Event"))
+    while len(listed := ", ".join(kinds)) > MAX_SKIPPED:
+        kinds.pop()
+    return listed
 
 
 def channels_of(source: str, source_key: str) -> Mapping[str, Channel]:
@@ -282,18 +287,20 @@ def _may_be_of_another_request(attempt: DeliveryAttempt, event: ReceiptEvent) ->
 def _apply_message(channel: Channel, event: MessageEvent) -> str | None:
     if channel.ignore_groups and addresses.is_group(event.user_id):
         return "group"
-    _store_message(channel, event)
-    return None
+    return _store_message(channel, event)
 
 
-def _store_message(channel: Channel, event: MessageEvent) -> None:
+def _store_message(channel: Channel, event: MessageEvent) -> str | None:
     at = event.at or timezone.now()
     pending_events.lock_id(channel.pk, event.provider_message_id)
     original = None
     if event.outgoing:
         echo = echoes.match_attempt(channel, event)
-        if channel.ignore_messages_sent_outside or echo.own_event:
-            return
+        if echo.own_event:
+            return None
+        if channel.ignore_messages_sent_outside:
+            # What only repeats a message of ours is not missing anywhere.
+            return "sent_outside" if echo.attempt is None else None
         original = echo.attempt.message if echo.attempt is not None else None
     known = _with_key(channel, event.provider_message_id)
     if stored := known.values_list("pk", "type", "context").first():
@@ -305,7 +312,7 @@ def _store_message(channel: Channel, event: MessageEvent) -> None:
         _fill(channel, event, pk, type_, context)
         if context.get("imported") and not event.history and not event.outgoing:
             _note_arrival(channel, event, pk)
-        return
+        return None
     if (
         original is not None
         and original.conversation.channel_id == channel.pk
@@ -324,7 +331,7 @@ def _store_message(channel: Channel, event: MessageEvent) -> None:
             is_current=not event.history,
         )
     if event.outgoing and echoes.is_duplicate(conversation, event, original):
-        return
+        return None
     message = Message(
         conversation=conversation,
         direction=Message.Direction.OUT if event.outgoing else Message.Direction.IN,
@@ -358,6 +365,7 @@ def _store_message(channel: Channel, event: MessageEvent) -> None:
     )
     if not is_history:
         publisher.message_changed(message)
+    return None
 
 
 def _caused_by(
@@ -377,6 +385,15 @@ def _caused_by(
 def _note_arrival(channel: Channel, event: MessageEvent, pk: Any) -> None:
     """Count a message that the history brought first, and that arrives by itself only now."""
     found = Message.objects.select_related("conversation").get(pk=pk)
+    # Only this event names the customer.
+    contacts.conversation_with(
+        channel,
+        phone_number=event.phone_number,
+        user_id=event.user_id,
+        also=event.also,
+        name=event.name,
+        username=event.username,
+    )
     conversation = contacts.lock_conversation(found.conversation)
     message = Message.objects.select_for_update().get(pk=pk)
     if not message.context.pop("imported", False):

@@ -12,14 +12,18 @@ class Migration(migrations.Migration):
             "contact",
             "profile_name",
             models.CharField(
-                blank=True, db_default="", max_length=200, verbose_name="profile name"
+                blank=True, db_default="", default="", max_length=200, verbose_name="profile name"
             ),
         ),
         migrations.AddField(
             "contact",
             "saved_name",
             models.CharField(
-                blank=True, db_default="", max_length=200, verbose_name="name in the address book"
+                blank=True,
+                db_default="",
+                default="",
+                max_length=200,
+                verbose_name="name in the address book",
             ),
         ),
         migrations.AddField(

@@ -615,10 +615,10 @@ def _handover(key: str, value: Mapping[str, Any]) -> Event:
         return UnsupportedEvent(key, f"handover:{type_}"[:100])
     at = from_seconds(value.get("timestamp"))
     found = contents.handover(part, taken=type_ == "control_taken")
-    told = f"{type_}:{value.get('timestamp')}:{person.addresses[0].value}"
+    name = f"{type_}:{value.get('timestamp')}:{person.addresses[0].value}"
     return MessageEvent(
         channel_key=key,
-        provider_message_id=f"handover:{told}"[:255],
+        provider_message_id=f"handover:{name}"[:255],
         phone_number=person.phone_number,
         user_id=person.user_id,
         also=person.also,
