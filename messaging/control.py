@@ -13,7 +13,7 @@ from typing import Any
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from channels_app.providers.cloud.contents import AGENT
+from channels_app.providers.contents import AGENT
 from channels_app.providers.events import MessageEvent
 from channels_app.providers.message_keys import WAMID
 from messaging.models import Conversation

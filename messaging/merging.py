@@ -274,6 +274,7 @@ def _join(source: Conversation, target: Conversation) -> None:
     moving = Message.objects.filter(conversation=source).exclude(
         message_key__in=twice.values("message_key")
     )
+    _separate_times(moving, target)
     latest = list(moving.order_by("-created_at", "-id").values_list("pk", flat=True)[:_ANNOUNCED])
     moving.filter(merged_from=None).update(merged_from=source)
     moving.update(conversation=target)
@@ -289,6 +290,23 @@ def _join(source: Conversation, target: Conversation) -> None:
     source.merged_into = target
     source.save(update_fields=["merged_into"])
     _publish(source, target, latest)
+
+
+def _separate_times(moving: models.QuerySet[Message], target: Conversation) -> None:
+    """Let messages follow those of their second that are there, if two have the same time.
+
+    A second has its messages in the order of arrival (`messaging.sequence`), which is not known
+    across two conversations: those of the older contact come first.
+    """
+    own = Message.objects.filter(conversation=target)
+    same = moving.filter(created_at__in=own.values("created_at"))
+    for second in {at.replace(microsecond=0) for at in same.values_list("created_at", flat=True)}:
+        within = Q(created_at__gte=second, created_at__lt=second + dt.timedelta(seconds=1))
+        latest = own.filter(within).aggregate(at=Max("created_at"))["at"]
+        rows = moving.filter(within).order_by("created_at", "pk").values_list("pk", flat=True)
+        for place, pk in enumerate(list(rows), start=1):
+            at = latest + dt.timedelta(microseconds=place)
+            Message.objects.filter(pk=pk).update(created_at=at)
 
 
 def _separate(conversation: Conversation) -> None:

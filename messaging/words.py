@@ -357,8 +357,10 @@ def _address(address: str) -> str:
 
 def _handover(parts: Mapping[str, Any], text: str) -> Iterator[Line]:
     from_agent = parts.get("previous") == "ai_agent"
-    passed = _("Meta's agent passed the conversation to you") if from_agent else _(
-        "Another app passed the conversation to you"
+    passed = (
+        _("Meta's agent passed the conversation to you")
+        if from_agent
+        else _("Another app passed the conversation to you")
     )
     owners = {
         "us": passed,

@@ -361,7 +361,7 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
 
     @extend_schema_field(serializers.ChoiceField(["", "ai_agent", "app"]))
     def get_controlled_by(self, conversation: Conversation) -> str:
-        """Who else has the conversation at Meta: its own agent, or another app. Sending takes it."""
+        """Who else has the conversation at Meta: its own agent, or another app; "" if nobody."""
         return control.holder(conversation)
 
     @extend_schema_field(ReachableSerializer)

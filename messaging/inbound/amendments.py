@@ -40,9 +40,9 @@ def is_allowed(message: Message, event: Amendment) -> bool:
     by_right_side = (by == US) == is_ours
     if not by or (by_right_side and author is None):
         return True
-    if isinstance(event, RevokeEvent):
-        if addresses.is_group(message.conversation.contact.user_id or ""):
-            return True
+    chat = message.conversation.contact.user_id or ""
+    if isinstance(event, RevokeEvent) and addresses.is_group(chat):
+        return True
     other = addresses.of_answer(by)
     # A number and a LID may be one person's.
     same = author is None or other is None or author.kind != other.kind or author.key == other.key

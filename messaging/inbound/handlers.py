@@ -199,13 +199,12 @@ def _digits(number: str) -> str:
     return re.sub(r"\D", "", number)
 
 
-def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
+def _apply_receipt(channel: Channel, event: ReceiptEvent) -> str | None:
     named = addresses.named(phone_number=event.phone_number, user_id=event.user_id)
     contacts.learn_pair(channel, named)
     if event.history and event.receipt == Receipt.FAILED:
         # It is long over: nothing is to be sent again.
-        _update_sent_outside(channel, event)
-        return
+        return None if _update_sent_outside(channel, event) else "status:history:failed"
     error = None
     if event.failure is not None:
         error = Rejected(event.failure.code, event.failure.title, event.failure.detail)
@@ -234,7 +233,7 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
             error=error,
         )
     if attempt is None:
-        return
+        return None
     attempts.record_receipt(
         attempt,
         event.receipt,
@@ -242,6 +241,7 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
         error=error,
         pricing=event.pricing,
     )
+    return None
 
 
 def _update_sent_outside(channel: Channel, event: ReceiptEvent) -> bool:

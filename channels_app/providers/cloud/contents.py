@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from channels_app.providers import contents
-from channels_app.providers.contents import Content, dicts, lines, mapping, text_at
+from channels_app.providers.contents import AGENT, Content, dicts, lines, mapping, text_at
 
 _MEDIA = ("image", "video", "audio", "document", "sticker")
 
@@ -25,14 +25,11 @@ def read(message: Mapping[str, Any]) -> Content:
     return contents.unknown(content, name=name[:60])
 
 
-# The role of Meta's own agent in a conversation (docs/providers/cloud.md §10.4.9).
-AGENT = "ai_agent"
-
-
 def handover(part: Mapping[str, Any], *, taken: bool) -> Content:
     """Return the notice of who has a conversation now: "us", Meta's agent, or another app.
 
-    Who passes a conversation may add a summary for the next one, and a note.
+    Meta's own agent has the role "ai_agent" (docs/providers/cloud.md §10.4.9). Who passes a
+    conversation may add a summary for the next one, and a note.
     """
     role, before = text_at(part, "new_owner_role"), text_at(part, "previous_owner_role")
     other = AGENT if role == AGENT else "app"

@@ -18,6 +18,7 @@ from channels_app.models import Channel
 from messaging import contacts, control, merging, names, selectors, words
 from messaging.inbound import handlers
 from messaging.inbound.replay import replay
+from messaging.live import publisher
 from messaging.models import Contact, Conversation, InboundEvent, Message
 from tests.messaging.support import envelope, post, read_events
 from tests.pages.html import parse
@@ -121,9 +122,7 @@ def test_history_ends_in_the_same_rows_in_any_order(channel: Channel) -> None:
     expected: Any = None
 
     @examples(max_examples=5, phases=[Phase.generate])
-    @given(
-        order=st.permutations(CHUNKS), again=st.lists(st.sampled_from(CHUNKS), max_size=2)
-    )
+    @given(order=st.permutations(CHUNKS), again=st.lists(st.sampled_from(CHUNKS), max_size=2))
     def in_any_order(order: list[Any], again: list[Any]) -> None:
         nonlocal expected
         with transaction.atomic():
@@ -153,16 +152,23 @@ def test_history_ends_in_the_same_rows_in_any_order(channel: Channel) -> None:
 
 
 def test_history_alone_alarms_nobody_and_opens_no_window(
-    channel: Channel, client: Client, staff: User, settings: Any
+    channel: Channel,
+    client: Client,
+    staff: User,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pushed: list[Any] = []
-    arrive(channel, *CHUNKS[0][:1], **CHUNKS[0][1])
-    arrive(channel, "history", **CHUNKS[1][1])
+    with monkeypatch.context() as patched:
+        patched.setattr(publisher, "publish", lambda group, **changed: pushed.append(changed))
+        arrive(channel, "history", **CHUNKS[0][1])
+        arrive(channel, "history", **history({**PICTURE, "type": "media_placeholder"}))
     by_id = {"context": {"user_id": BIA, "username": "bia"}}
     message = {"from_user_id": BIA, "id": "wamid.B1", "timestamp": str(NOW - 100), "type": "text",
                "text": {"body": "sou a Bia"}}  # fmt: skip
     failed = {"from": OWN, "to_user_id": BIA, "id": "wamid.B2", "timestamp": str(NOW - 90),
-              "type": "text", "text": {"body": "oi"}, "history_context": {"status": "ERROR"}}  # fmt: skip
+              "type": "text", "text": {"body": "oi"}}  # fmt: skip
+    failed |= {"history_context": {"status": "ERROR"}}
     arrive(channel, "history", **history(message, failed, thread=by_id))
     assert not pushed
     ana, bia = Conversation.objects.order_by("pk")
@@ -356,7 +362,8 @@ def test_what_an_earlier_version_skipped_is_named_and_can_be_replayed(
 
 
 def skip(payload: Any, source: str, channel: Channel, kind: str) -> None:
+    number = InboundEvent.objects.count()
     InboundEvent.objects.create(
-        source=source, source_key=str(channel.pk), dedupe_key=f"{kind}{InboundEvent.objects.count()}",
+        source=source, source_key=str(channel.pk), dedupe_key=f"{kind} {number}",
         payload=payload, state="done", skipped=kind,
     )  # fmt: skip

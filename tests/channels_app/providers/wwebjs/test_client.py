@@ -36,6 +36,7 @@ from core import http_client
 from core.phone_numbers import other_brazilian_form
 from simulators.base import RunningApp, run_in_thread
 from simulators.wwebjs.app import WwebjsSettings, WwebjsSimulator
+from tests import FIXTURES_DIR
 from tests.channels_app.conftest import (
     IMPATIENT,
     ORDINARY,
