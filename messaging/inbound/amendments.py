@@ -136,10 +136,11 @@ def _time(at: dt.datetime | None) -> dt.datetime:
     return min(at or now, now)
 
 
-def change(message: Message, **values: Any) -> None:
+def change(message: Message, *, announced: bool = True, **values: Any) -> None:
     """Store new values of a message and publish it. The caller holds a lock on its row."""
     for name, value in values.items():
         setattr(message, name, value)
     message.version += 1
     message.save(update_fields=[*values, "version", "updated_at"])
-    publisher.message_changed(message)
+    if announced:
+        publisher.message_changed(message)

@@ -258,7 +258,9 @@ def _update_sent_outside(channel: Channel, event: ReceiptEvent) -> bool:
     for message in messages:
         status = statuses.merge_status(Status(message.status), event.receipt)
         if status != message.status:
-            amendments.change(message, status=status.value, **_error_of(event.failure, status))
+            error = _error_of(event.failure, status)
+            announced = not event.history
+            amendments.change(message, announced=announced, status=status.value, **error)
     return bool(messages)
 
 
@@ -419,6 +421,7 @@ def _fill(
     message = Message.objects.select_for_update().get(pk=pk)
     amendments.change(
         message,
+        announced=not event.context.get("imported"),
         type=event.type,
         text=event.text,
         content=dict(event.content),

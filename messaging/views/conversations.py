@@ -22,7 +22,7 @@ from channels_app.models import Channel
 from messaging import calls, control, merging, reachability, selectors
 from messaging.delivery import accept
 from messaging.forms import MAX_TEXT, FilterForm, NewMessageForm
-from messaging.models import Conversation
+from messaging.models import Conversation, Message
 from messaging.views.calls import allow_form_action
 from messaging.views.responses import get_conversation, render_bubble
 
@@ -146,6 +146,8 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             "conversation": conversation,
             "reachable": reachable,
             **_control(conversation),
+            "has_written": conversation.last_inbound_at is not None
+            or any(one.direction == Message.Direction.IN for one in page.messages),
             "may_write": conversation.channel.active and reachable.any,
             "joined": merging.recent_merge(conversation.contact),
             "messages_page": page,
@@ -193,7 +195,12 @@ class MarkReadView(StaffPermissionRequiredMixin, View):
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         conversation = get_conversation(pk)
         selectors.mark_read(conversation)
-        context = {"conversation": conversation, **_control(conversation), "oob": True}
+        context = {
+            "conversation": conversation,
+            "has_written": conversation.has_written,
+            **_control(conversation),
+            "oob": True,
+        }
         window = render_to_string("messaging/_service_window.html", context, request)
         return HttpResponse(window + render_to_string("messaging/_control.html", context, request))
 
