@@ -11,7 +11,7 @@ from channels_app.models import Channel
 from channels_app.providers import engines, error_codes
 from channels_app.providers.events import CallStatus
 from messaging import content as contents
-from messaging import reachability, words
+from messaging import control, reachability, words
 from messaging.delivery import statuses
 from messaging.media import files
 from messaging.models import (
@@ -349,14 +349,20 @@ class SplitSerializer(serializers.Serializer[Any]):
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):
     contact = ContactSerializer()
     reachable = serializers.SerializerMethodField()
+    controlled_by = serializers.SerializerMethodField()
 
     class Meta:
         model = Conversation
         fields = [
             "id", "channel", "contact", "unread_count", "last_message_at", "last_inbound_at",
-            "created_at", "reachable",
+            "created_at", "reachable", "controlled_by",
         ]  # fmt: skip
         read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(["", "ai_agent", "app"]))
+    def get_controlled_by(self, conversation: Conversation) -> str:
+        """Who else has the conversation at Meta: its own agent, or another app; "" if nobody."""
+        return control.holder(conversation)
 
     @extend_schema_field(ReachableSerializer)
     def get_reachable(self, conversation: Conversation) -> Any:
