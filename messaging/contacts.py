@@ -43,15 +43,17 @@ def conversation_with(
 
     All addresses are the same customer's, and are stored as such. `phone_number` is E.164 in any
     spelling, `user_id` a business-scoped id, a LID or a group's address. What an old event says
-    (`is_current` False) only fills what is unknown. Safe for concurrent callers.
+    (`is_current` False) only fills what is unknown. Safe for concurrent callers. In a transaction
+    of the caller's, the conversation stays locked until its end.
     """
     named = addresses.named(phone_number=phone_number, user_id=user_id, also=also)
     with transaction.atomic():
         contact = learn(channel, named, is_current=is_current)
         changes = _description(contact, name=name, username=username, is_current=is_current)
         _store(contact, changes)
-        conversation, _ = Conversation.objects.get_or_create(channel=channel, contact=contact)
-    return conversation
+        found = _locked().filter(channel=channel, contact=contact).first()
+        # Nobody else can create it: the contact is locked.
+        return found or Conversation.objects.create(channel=channel, contact=contact)
 
 
 def lock_conversation_with(
@@ -76,7 +78,7 @@ def lock_conversation_with(
         known = known.filter(contact__addresses__key=address.key)
     if found := list(known.order_by()) if named else []:
         return found[0]
-    conversation = conversation_with(
+    return conversation_with(
         channel,
         phone_number=phone_number,
         user_id=user_id,
@@ -85,7 +87,6 @@ def lock_conversation_with(
         username=username,
         is_current=is_current,
     )
-    return _locked().get(pk=conversation.pk)
 
 
 def _nothing_new(named: Sequence[Address], *, name: str, username: str) -> Q:
@@ -296,13 +297,15 @@ def _lock_addresses(named: Iterable[Address]) -> None:
 def _lock_owners(named: Sequence[Address]) -> dict[str, list[Contact]]:
     """Return the contacts that have each of these addresses, locked in the order of their ids."""
     owners = _owners(named)
-    while True:
+    while owners:
         merging.lock_contacts({contact.pk for contact in chain(*owners.values())})
         # While this waited for the locks, others may have been merged or split.
         now = _owners(named)
         if now == owners:
             return now
         owners = now
+    # A new customer: nobody else can create one while the addresses are locked.
+    return owners
 
 
 def _owners(named: Sequence[Address]) -> dict[str, list[Contact]]:
