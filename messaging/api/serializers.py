@@ -331,10 +331,17 @@ class ContactSerializer(serializers.ModelSerializer[Contact]):
     """A customer. `phone_number` and `user_id` are the present ones of all `addresses`."""
 
     addresses = AddressSerializer(many=True, read_only=True)
+    custom_fields = serializers.DictField(
+        child=serializers.CharField(allow_blank=True, max_length=1000),
+        required=False,
+        help_text="What staff note of the customer. An empty value removes its field.",
+    )
 
     class Meta:
         model = Contact
-        fields = ["id", "name", "phone_number", "user_id", "username", "addresses"]
+        fields = [
+            "id", "name", "phone_number", "user_id", "username", "addresses", "custom_fields",
+        ]  # fmt: skip
         read_only_fields = ["id", "phone_number", "user_id", "username", "addresses"]
 
 
@@ -362,6 +369,7 @@ class SplitSerializer(serializers.Serializer[Any]):
 
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):
     contact = ContactSerializer()
+    labels = serializers.SlugRelatedField(slug_field="name", many=True, read_only=True)
     reachable = serializers.SerializerMethodField()
     controlled_by = serializers.SerializerMethodField()
 
@@ -369,7 +377,8 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
         model = Conversation
         fields = [
             "id", "channel", "contact", "unread_count", "last_message_at", "last_inbound_at",
-            "created_at", "reachable", "controlled_by",
+            "assignee", "team", "status", "snoozed_until", "labels", "created_at", "reachable",
+            "controlled_by",
         ]  # fmt: skip
         read_only_fields = fields
 

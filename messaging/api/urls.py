@@ -5,6 +5,7 @@ from rest_framework.routers import DefaultRouter
 
 from channels_app.api.channels import ChannelViewSet
 from messaging.api.contacts import ContactViewSet
+from messaging.api.inbox import LabelViewSet, QuickReplyViewSet, SearchView, TeamViewSet
 from messaging.api.views import ConversationViewSet, MediaViewSet, MessageViewSet
 
 router = DefaultRouter()
@@ -15,5 +16,12 @@ router.register("messages", MessageViewSet, basename="message")
 router.register("media", MediaViewSet, basename="media")
 router.register("contacts", ContactViewSet, basename="contact")
 router.register("conversations", ConversationViewSet, basename="conversation")
+router.register("quick-replies", QuickReplyViewSet, basename="quick-reply")
+router.register("labels", LabelViewSet, basename="label")
+router.register("teams", TeamViewSet, basename="team")
 
-urlpatterns = [*router.urls, path("", include("channels_app.api.urls"))]
+urlpatterns = [
+    *router.urls,
+    path("search/", SearchView.as_view(), name="search"),
+    path("", include("channels_app.api.urls")),
+]
