@@ -270,7 +270,9 @@ def message_page(
     shown = newest_first[:limit][::-1]
     if has_older:
         beside = [rows.filter(created_at__gte=shown[0].created_at) for rows in beside]
-    return MessagePage(shown, has_older, *map(list, beside), has_newer=before is not None)
+    shown_calls, shown_notes = map(list, beside)
+    is_newest = before is None
+    return MessagePage(shown, has_older, shown_calls, shown_notes, has_newer=not is_newest)
 
 
 def _page_from(
@@ -286,7 +288,9 @@ def _page_from(
     if has_newer:
         beside = [rows.filter(created_at__lt=oldest_first[limit].created_at) for rows in beside]
     has_older = page.exclude(later).exists()
-    return MessagePage(oldest_first[:limit], has_older, *map(list, beside), has_newer=has_newer)
+    shown_calls, shown_notes = map(list, beside)
+    shown = oldest_first[:limit]
+    return MessagePage(shown, has_older, shown_calls, shown_notes, has_newer=has_newer)
 
 
 def first_message_of(conversation: Conversation, day: dt.date) -> Message | None:

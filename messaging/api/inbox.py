@@ -214,7 +214,7 @@ class QuickReplyViewSet(viewsets.ModelViewSet[QuickReply]):
         return quick_replies.visible_to(user_of(self.request), search=search)
 
     def get_serializer_context(self) -> dict[str, Any]:
-        context = super().get_serializer_context()
+        context = dict(super().get_serializer_context())
         if pk := self.request.query_params.get("conversation", ""):
             found = Conversation.objects.select_related("contact", "channel")
             is_id = pk.isascii() and pk.isdecimal() and len(pk) < 19

@@ -74,7 +74,7 @@ class NoteSerializer(serializers.ModelSerializer[Note]):
     """A private note. `@user` in its text mentions somebody."""
 
     author = serializers.CharField(source="author.username", read_only=True, allow_null=True)
-    mentions = serializers.SlugRelatedField(slug_field="username", many=True, read_only=True)
+    mentions: Any = serializers.SlugRelatedField(slug_field="username", many=True, read_only=True)
 
     class Meta:
         model = Note
@@ -103,7 +103,7 @@ class QuickReplySerializer(serializers.ModelSerializer[QuickReply]):
 
     def to_representation(self, reply: QuickReply) -> dict[str, Any]:
         reply.personal = reply.owner_id is not None  # type: ignore[attr-defined]
-        return super().to_representation(reply)  # type: ignore[no-any-return]
+        return super().to_representation(reply)
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict) and (unknown := data.keys() - self.fields.keys()):

@@ -369,7 +369,7 @@ class SplitSerializer(serializers.Serializer[Any]):
 
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):
     contact = ContactSerializer()
-    labels = serializers.SlugRelatedField(slug_field="name", many=True, read_only=True)
+    labels: Any = serializers.SlugRelatedField(slug_field="name", many=True, read_only=True)
     reachable = serializers.SerializerMethodField()
     controlled_by = serializers.SerializerMethodField()
 

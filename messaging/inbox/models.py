@@ -196,8 +196,13 @@ class MessageWords(models.Model):
 
     class Meta:
         indexes = [
-            # Without a list of pending entries, which a search would have to read through.
-            GinIndex(fields=["words"], name="message_words", fastupdate=False),
+            # New entries are gathered, which costs a tenth; a search reads through them, so few.
+            GinIndex(
+                fields=["words"],
+                name="message_words",
+                fastupdate=True,
+                gin_pending_list_limit=512,  # kB
+            ),
             models.Index(fields=["created_at"], name="message_words_latest"),
         ]
 

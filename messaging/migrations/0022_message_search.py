@@ -141,7 +141,10 @@ class Migration(migrations.Migration):
         AddIndexConcurrently(
             "messagewords",
             django.contrib.postgres.indexes.GinIndex(
-                fields=["words"], name="message_words", fastupdate=False
+                fields=["words"],
+                name="message_words",
+                fastupdate=True,
+                gin_pending_list_limit=512,
             ),
         ),
         AddIndexConcurrently(
