@@ -577,6 +577,12 @@ class Message(models.Model):
                 name="message_by_fallback",
             ),
             models.Index(fields=["created_at"], condition=NEEDS_A_PERSON, name="message_attention"),
+            # Our messages with options, which a customer may answer by number.
+            models.Index(
+                fields=["conversation", "created_at"],
+                condition=Q(direction="out", type="interactive"),
+                name="message_with_options",
+            ),
             *(
                 models.Index(
                     fields=[name], condition=Q((f"{name}__isnull", False)), name=f"message_{name}"
