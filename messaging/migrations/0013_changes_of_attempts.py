@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     # The index is created while others write: a large installation is not locked.
     atomic = False
 
-    dependencies = [("messaging", "0016_names_and_control")]
+    dependencies = [("messaging", "0012_outbox_indexes")]
 
     operations = [
         migrations.AddField(
