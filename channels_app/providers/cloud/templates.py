@@ -800,6 +800,9 @@ def _value_error(one: Field, value: Any) -> str:
     if not isinstance(value, Mapping) or not value:
         return _("This must be an object.")
     if one.kind in MEDIA_KINDS:
+        # A message has one file here, that of its own header.
+        if one.card is not None and "media" in value:
+            return _('A card takes a public "link" only.')
         return _media_error(one.kind, value)
     if one.kind == "location":
         return _location_error(value)
