@@ -166,6 +166,8 @@ def described(event: Event) -> str:
             return "revoke"
         case AccountEvent():
             return f"account {event.topic} {event.reason}".strip()
+        case TemplateEvent():
+            return "templates"
         case AddressEvent():
             return "addresses"
         case AddressBookEvent():
