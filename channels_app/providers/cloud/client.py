@@ -388,6 +388,11 @@ def _accepted(body: Mapping[str, Any]) -> Accepted | None:
     return Accepted(message_id, recipient, held=held)
 
 
+def error_of(answer: http_client.Answer, *, secrets: tuple[str, ...]) -> SendError:
+    """Return the error of a response that is no success: Rejected, Transient or Unknown. Pure."""
+    return _refusal(answer, answer.json_object(), secrets=secrets)
+
+
 def _refusal(
     answer: http_client.Answer, body: Mapping[str, Any] | None, *, secrets: tuple[str, ...]
 ) -> SendError:
@@ -413,7 +418,8 @@ def _graph_error(
     )
     message = http_client.safe_text(error.get("message"), secrets=secrets)
     data = error.get("error_data")
-    details = data.get("details") if isinstance(data, Mapping) else None
+    # Only the account API writes a text for its users (§11.3).
+    details = data.get("details") if isinstance(data, Mapping) else error.get("error_user_msg")
     title = error_codes.source_text(error_codes.title_for(code, message))
     if not rule.known:
         title = re.sub(r"^\(#\d+\)\s*", "", message) or title
