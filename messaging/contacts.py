@@ -7,6 +7,7 @@ in any order and any number of times. If two contacts turn out to be one, they a
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,12 @@ def lock_conversation_with(
 def lock_conversation_of(message_id: str) -> Conversation:
     """Return a message's conversation, locked until the end of the transaction."""
     return Conversation.objects.select_for_update().get(messages__pk=message_id)
+
+
+def bump(conversation_id: int, at: dt.datetime) -> None:
+    """Record that a message of this time was sent, unless the conversation has a later one."""
+    earlier = Q(last_message_at=None) | Q(last_message_at__lt=at)
+    Conversation.objects.filter(earlier, pk=conversation_id).update(last_message_at=at)
 
 
 def lock_conversation(conversation: Conversation) -> Conversation:

@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from channels_app.providers import addresses
 from channels_app.providers.addresses import Kind
 from core import phone_numbers
+from messaging.delivery import policy
 from messaging.live import publisher
 from messaging.models import (
     CallAttempt,
@@ -308,7 +309,8 @@ def _separate(conversation: Conversation) -> None:
 def _recount(conversation: Conversation, *, unread: int) -> None:
     """Derive the times of a conversation from what it has."""
     messages = Message.objects.filter(conversation=conversation)
-    latest = messages.aggregate(
+    # A scheduled message has a time in the future.
+    latest = messages.exclude(decision=policy.WAITING_SCHEDULE).aggregate(
         any=Max("created_at"), inbound=Max("created_at", filter=Q(direction=Message.Direction.IN))
     )
     called = CallAttempt.objects.filter(conversation=conversation, incoming=True)

@@ -354,10 +354,16 @@ UNSENT_STATUSES = [
     statuses.Status.UNCONFIRMED.value,
 ]
 # Messages that were not sent, or may not have been, and are not retried.
-NEEDS_A_PERSON = ~Q(decision="") & Q(
+STOPPED = ~Q(decision="") & Q(
     status__in=[statuses.Status.REJECTED.value, statuses.Status.UNCONFIRMED.value],
     next_attempt_at__isnull=True,
 )
+# Accepted messages whose deadline has passed without a delivery.
+UNDELIVERED = Q(
+    overdue_at__isnull=False, status__in=[statuses.Status.HELD.value, statuses.Status.SENT.value]
+)
+# A message that was canceled needs nobody.
+NEEDS_A_PERSON = (STOPPED & ~Q(decision="canceled")) | UNDELIVERED
 
 
 class DeliveryWorker(models.Model):
@@ -447,6 +453,21 @@ class Message(models.Model):
         _("round route"), max_length=10, choices=RoundRoute, default=RoundRoute.OFFICIAL
     )
     round_started_at = models.DateTimeField(_("round started at"), null=True, blank=True)
+    # Nothing is sent before `send_at`, nor from `deliver_by` on. A message that is not delivered by
+    # then is `overdue_at` that time, and `on_undelivered` says what follows; "": its channel does.
+    send_at = models.DateTimeField(_("send at"), null=True, blank=True)
+    deliver_by = models.DateTimeField(_("deliver by"), null=True, blank=True)
+    on_undelivered = models.CharField(
+        _("if not delivered by then"),
+        max_length=10,
+        choices=Channel.OnUndelivered,
+        blank=True,
+        default="",
+        db_default="",
+    )
+    # When `delivery/deadlines.py` has to look at it; null once nothing more follows.
+    deadline_check_at = models.DateTimeField(null=True, blank=True, editable=False)
+    overdue_at = models.DateTimeField(_("overdue since"), null=True, blank=True)
     # The process that delivers it now. No constraint: the claim of a deleted worker has ended.
     claimed_by = models.ForeignKey(
         DeliveryWorker,
@@ -576,7 +597,13 @@ class Message(models.Model):
                 condition=Q(route__isnull=False) & ~Q(route="official"),
                 name="message_by_fallback",
             ),
-            models.Index(fields=["created_at"], condition=NEEDS_A_PERSON, name="message_attention"),
+            models.Index(fields=["created_at"], condition=STOPPED, name="message_attention"),
+            models.Index(fields=["created_at"], condition=UNDELIVERED, name="message_undelivered"),
+            models.Index(
+                fields=["deadline_check_at"],
+                condition=Q(deadline_check_at__isnull=False),
+                name="message_deadline",
+            ),
             *(
                 models.Index(
                     fields=[name], condition=Q((f"{name}__isnull", False)), name=f"message_{name}"

@@ -19,6 +19,7 @@ urlpatterns = [
     path("messages/held/", messages.HeldView.as_view(), name="held"),
     path("messages/<uuid:pk>/", messages.MessageView.as_view(), name="message"),
     path("messages/<uuid:pk>/confirm/", messages.ConfirmView.as_view(), name="confirm"),
+    path("messages/<uuid:pk>/cancel/", messages.CancelView.as_view(), name="cancel"),
     path("messages/<uuid:pk>/fetch/", messages.FetchView.as_view(), name="fetch"),
     path("media/<uuid:pk>/", messages.MediaView.as_view(), name="media"),
     path("help/errors/", errors.ErrorTableView.as_view(), name="errors"),

@@ -190,6 +190,20 @@ class MessageViewSet(
         return Response(self.get_serializer(selectors.messages().get(pk=message.pk)).data)
 
 
+    @extend_schema(
+        request=None,
+        responses={200: MessageSerializer, 409: OpenApiResponse(PROBLEM, "`not_cancelable`")},
+    )
+    @action(detail=True, methods=["post"], permission_classes=[StaffMayChange])
+    def cancel(self, request: Request, **kwargs: Any) -> Response:
+        """Cancel a message that has certainly not been sent: scheduled, or waiting for a retry."""
+        try:
+            message = accept.cancel_message(self.get_object(), user=user_of(request))
+        except accept.NotCancelable as error:
+            raise Conflict(str(error), "not_cancelable") from None
+        return Response(self.get_serializer(selectors.messages().get(pk=message.pk)).data)
+
+
 class MediaViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Media]):
     """Files of messages: uploads to send, and received files.
 

@@ -14,7 +14,7 @@ import datetime as dt
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
@@ -134,6 +134,9 @@ def deliver(
                 return None
             made = make(send)
         outcome = retry_while_db_down(partial(attempts.record_result, made.attempt, made.result))
+        if made.attempt.message.send_at is not None:
+            bump = partial(contacts.bump, made.attempt.message.conversation_id)
+            retry_while_db_down(partial(bump, made.attempt.message.created_at))
         if isinstance(made.result, Accepted):
             retry_while_db_down(partial(contacts.learn_from_answer, made.attempt, made.result))
         retry_while_db_down(partial(channel_feedback.note, made.attempt, made.result))
@@ -439,7 +442,15 @@ def facts_of(message: Message) -> policy.MessageFacts:
         send_seconds=SEND_SLACK + longest_send(timeout, size),
         type=message.type,
         marketing_stopped=message.conversation.contact.marketing_stopped,
+        send_at=message.send_at,
+        deliver_by=message.deliver_by,
+        on_undelivered=_on_undelivered(message),
     )
+
+
+def _on_undelivered(message: Message) -> Literal["hold", "fallback"]:
+    rule = message.on_undelivered or message.conversation.channel.on_undelivered
+    return "fallback" if rule == Channel.OnUndelivered.FALLBACK else "hold"
 
 
 def rules_of(channel: Channel, *, with_fallbacks: bool = True) -> policy.ChannelRules:
