@@ -686,6 +686,13 @@ class DeliveryAttempt(models.Model):
     receipt = models.CharField(_("receipt"), max_length=10, blank=True)
     # The provider accepted the message, but had not sent it yet: it watches a template's quality.
     held = models.BooleanField(_("held"), default=False, db_default=False)
+    # How the message was changed for this route: keys of `downgrade.CHANGES`. If it is another
+    # message then: its type, and its text or caption.
+    changes = models.JSONField(
+        _("changes"), default=list, db_default=Value([], models.JSONField()), blank=True
+    )
+    sent_type = models.CharField(_("sent as"), max_length=20, blank=True, db_default="")
+    sent_text = models.TextField(_("sent text"), blank=True, db_default="")
     # What Meta charges for: category and type, e.g. "marketing:regular".
     pricing = models.CharField(_("pricing"), max_length=64, blank=True, default="", db_default="")
     error_code = models.CharField(_("error code"), max_length=64, blank=True)

@@ -230,6 +230,10 @@ class NumberCache(Protocol):
     def note_lid(self, number: str, lid: str) -> None: ...
 
 
+def _everything(type_: str, content: Any) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What an engine can do. The conformance suite proves each statement, in both directions.
@@ -242,6 +246,7 @@ class Capabilities:
     `lists_sent`, `finds_by_id`: its provider is a `ListsSent`, a `FindsById`.
     `looks_up_numbers`: it asks for the recipient's address before the first send, and caches it.
     `address_kinds`: the addresses besides phone numbers that it can send to, the best one first.
+    `expresses(type, content)`: whether it can express this very object of one of its types.
     """
 
     types: frozenset[str]
@@ -252,6 +257,11 @@ class Capabilities:
     finds_by_id: bool = False
     looks_up_numbers: bool = False
     address_kinds: tuple[Kind, ...] = ()
+    expresses: Callable[[str, Any], bool] = _everything
+
+    def takes(self, type_: str, content: Any) -> bool:
+        """Return whether it sends a message with this content as it is."""
+        return type_ in self.types and self.expresses(type_, content)
 
 
 def _unchanged(payload: Any) -> Any:
