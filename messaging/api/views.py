@@ -13,9 +13,8 @@ from drf_spectacular.utils import (
     OpenApiParameter,
     OpenApiResponse,
     extend_schema,
-    inline_serializer,
 )
-from rest_framework import mixins, serializers, status, viewsets
+from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.pagination import CursorPagination
 from rest_framework.parsers import BaseParser
@@ -32,6 +31,8 @@ from channels_app.providers.addresses import Address, Kind
 from core import phone_numbers
 from messaging import contacts, selectors
 from messaging.api.parsers import UploadParser
+from messaging.api.planning import PlanningActions
+from messaging.api.problems import PROBLEM
 from messaging.api.serializers import (
     CallSerializer,
     ConfirmSerializer,
@@ -46,10 +47,6 @@ from messaging.delivery import accept, statuses
 from messaging.media import files
 from messaging.media.responses import file_response
 from messaging.models import Conversation, Media, Message
-
-PROBLEM = inline_serializer(
-    "Problem", {"detail": serializers.CharField(), "code": serializers.CharField()}
-)
 
 
 class StaffWithMessagePermissions(StaffWithModelPermissions):
@@ -93,6 +90,7 @@ class MessageFilter(django_filters.FilterSet):
 
 
 class MessageViewSet(
+    PlanningActions,
     mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Message]
 ):
     """Messages, sent and received, newest first."""

@@ -69,12 +69,14 @@ def accept_message(
     client_reference: str = "",
     idempotency_key: str = "",
     times: Times = NO_TIMES,
+    batch: str = "",
 ) -> Acceptance:
     """Store an outgoing message. The row itself is the order to deliver it (`outbox`).
 
     It goes to a conversation, or to `to` on a channel: a phone number, which is checked strictly
     unless a provider reported it, or any address of a known contact. `reply_to` is the id of a
-    message in the same conversation. `times` says when it may be sent. Raises ValidationError keyed by field, or IdempotencyConflict;
+    message in the same conversation. `times` says when it may be sent. `batch` is the digest of the request of which
+    the message is a part. Raises ValidationError keyed by field, or IdempotencyConflict;
     in both cases nothing is stored.
     """
     if conversation is not None:
@@ -92,6 +94,7 @@ def accept_message(
         "reply_to": reply_to,
         "client_reference": client_reference,
         **times.as_request(),
+        **({"batch": batch} if batch else {}),
     }
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
     if idempotency_key and (replayed := _find_replay(user, idempotency_key, digest)):
@@ -159,7 +162,7 @@ def _validated(
     recipient: Address | Conversation | None = conversation
     file = None
     if conversation is None:
-        recipient = _recipient(to)
+        recipient = parse_recipient(to)
         if recipient is None:
             errors["to"] = _("This is not a valid phone number.")
     elif to:
@@ -184,7 +187,7 @@ def _validated(
     return recipient, file
 
 
-def _recipient(to: str) -> Address | None:
+def parse_recipient(to: str) -> Address | None:
     """Return the address that was entered: a valid phone number, or one that a provider reported.
 
     What a provider reported can be answered whatever a library of numbers thinks of it.

@@ -10,7 +10,8 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("messaging", "0012_outbox_indexes"),
+        ("messaging", "0013_changes_of_attempts"),
+        ("channels_app", "0007_deadlines"),
     ]
 
     operations = [

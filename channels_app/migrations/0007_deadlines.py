@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("channels_app", "0005_ignore_groups")]
+    dependencies = [("channels_app", "0006_message_templates")]
     operations = [
         migrations.AddField(
             "channel",
@@ -19,5 +19,10 @@ class Migration(migrations.Migration):
                 max_length=10,
                 verbose_name="if a message is not delivered by its deadline",
             ),
-        )
+        ),
+        migrations.AddField(
+            "messagetemplate",
+            "ttl_seconds",
+            models.PositiveIntegerField(blank=True, null=True, verbose_name="time to live (s)"),
+        ),
     ]
