@@ -16,13 +16,20 @@ from django.db.models import Q
 from django.utils import timezone
 
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
-from channels_app.models import Channel, Connection, MessageTemplate
+from channels_app.models import Channel, Connection
 from channels_app.providers import engines
 from channels_app.providers.addresses import Kind
-from channels_app.providers.cloud import templates
 from channels_app.providers.sessions import State
 from messaging import contacts
-from messaging.delivery import accept, downgrade, policy, rate_limits, runner, verdict
+from messaging.delivery import (
+    accept,
+    downgrade,
+    policy,
+    rate_limits,
+    runner,
+    sent_templates,
+    verdict,
+)
 from messaging.delivery.statuses import Route
 from messaging.delivery.verdict import RouteState, Situation, Verdict
 from messaging.models import Conversation, DeliveryAttempt, Message
@@ -49,7 +56,7 @@ def preview(*, user: User | None, **message: Any) -> Verdict:
     if channel is not None and not channel.active:
         return Verdict("reject", "inactive", "inactive")
     if channel is not None and message.get("type") == "template":
-        found = stored_template(channel, message.get("content"))
+        found = sent_templates.find(channel, message.get("content"))
         if found is not None and found.definition.unusable:
             return Verdict("reject", TEMPLATE_CODES.get(found.status, "132001"), "refused")
     with transaction.atomic():
@@ -82,7 +89,7 @@ def situation_of(message: Message, *, now: dt.datetime) -> Situation:
     """Return what is stored about the customer and the routes of a message."""
     channel, conversation = message.conversation.channel, message.conversation
     is_official = channel.kind == Route.OFFICIAL
-    template = stored_template(channel, message.content) if message.type == "template" else None
+    template = sent_templates.find(channel, message.content) if message.type == "template" else None
     category = template.category.lower() if template else ""
     last = conversation.last_inbound_at
     return Situation(
@@ -98,21 +105,6 @@ def situation_of(message: Message, *, now: dt.datetime) -> Situation:
             for one in (channel.primary, *channel.fallback_connections)
         },
     )
-
-
-def stored_template(channel: Channel, content: Any) -> MessageTemplate | None:
-    """Return the stored definition of the template that this content names."""
-    if not isinstance(content, Mapping):
-        return None
-    named = content.get("language")
-    language = templates.language_code(named.get("code") if isinstance(named, Mapping) else named)
-    found = MessageTemplate.objects.filter(
-        business_account_id=channel.business_account_id,
-        name=content.get("name"),
-        language=language,
-        deleted_at=None,
-    )
-    return found.first() if channel.business_account_id and language else None
 
 
 def _state_of(connection: Connection, message: Message, category: str) -> RouteState:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels_app.models import Channel, Incident
+from channels_app.models import Channel, Incident, MessageTemplate
 from messaging import selectors
 from messaging.delivery import accept as sending
 from messaging.delivery import deadlines, outbox, policy
@@ -298,3 +298,45 @@ def test_an_accepted_message_that_is_not_delivered_in_time_is_reported(
     post(status(late, "delivered", channel=wired, id="wamid.1"))
     read_events()
     assert selectors.dashboard().attention == []
+
+
+@pytest.mark.django_db
+def test_a_code_that_cannot_arrive_any_more_is_sent_by_the_next_route_once(
+    wired: Channel, wwebjs: Provider, time_machine: TimeMachineFixture
+) -> None:
+    time_machine.move_to(NOW, tick=False)
+    change_channel(wired, business_account_id="102290129340398")
+    MessageTemplate.objects.create(
+        business_account_id="102290129340398", template_id="1", name="code", language="pt_BR",
+        category="UTILITY", status="APPROVED", ttl_seconds=30, synced_at=NOW, updated_at=NOW,
+        components=[{"type": "BODY", "text": "Your code is 1234."}],
+    )  # fmt: skip
+    message = accept(
+        wired,
+        type="template",
+        text="",
+        content={"name": "code", "language": {"code": "pt_BR"}},
+        times=Times(deliver_by=at(60), on_undelivered="fallback"),
+    )
+    deliver_due()
+    time_machine.move_to(at(61), tick=False)
+    deadlines.check()
+    message.refresh_from_db()
+    # Meta tries for 30 seconds, and its last status may take a while.
+    assert (message.status, message.overdue_at, message.deadline_check_at) == (
+        "sent", at(60), at(90),
+    )  # fmt: skip
+    deliver_due()
+    assert trail(message) == [("official", "accepted", "")]
+
+    time_machine.move_to(at(91), tick=False)
+    deadlines.check()
+    deliver_due()
+    message.refresh_from_db()
+    assert trail(message)[0] == ("official", "rejected", policy.UNDELIVERED)
+    assert message.route == "wwebjs" or trail(message)[1][2] == "template_text_unknown"
+    assert message.attempts.last().rule == policy.UNDELIVERED  # type: ignore[union-attr]
+    time_machine.move_to(at(4000), tick=False)
+    deadlines.check()
+    deliver_due()
+    assert len(trail(message)) == 2
