@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import enum
 import uuid
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q, Value
 from django.db.models.fields.json import KeyTextTransform
@@ -769,6 +771,60 @@ class DeliveryAttempt(models.Model):
     def get_route_display(self) -> str:
         """Return the route in the active language."""
         return str(engines.label(self.route))
+
+
+class Rate(models.Model):
+    """A price of Meta's, as the operator entered it; `messaging.costs` estimates amounts from it.
+
+    It is for a category and for the numbers that begin with `prefix` ("+55"; "" for all), from
+    `valid_from` until the next one. The longest prefix of a number counts.
+    """
+
+    class Category(models.TextChoices):
+        AUTHENTICATION = "authentication", _("authentication")
+        AUTHENTICATION_INTERNATIONAL = (
+            "authentication-international",
+            _("international authentication"),
+        )
+        MARKETING = "marketing", _("marketing")
+        MARKETING_LITE = "marketing_lite", _("marketing (Marketing Messages API)")
+        REFERRAL = "referral_conversion", _("conversation from an advertisement")
+        SERVICE = "service", _("service")
+        UTILITY = "utility", _("utility")
+
+    category = models.CharField(_("category"), max_length=40, choices=Category)
+    prefix = models.CharField(
+        _("numbers that begin with"),
+        max_length=16,
+        blank=True,
+        validators=[RegexValidator(r"^\+[1-9][0-9]*$", _("Enter a plus and digits, like +55."))],
+        help_text=_("A country's code with the plus, like +55. Empty: all other numbers."),
+    )
+    price = models.DecimalField(
+        _("price per delivered message"),
+        max_digits=12,
+        decimal_places=6,
+        validators=[MinValueValidator(Decimal(0))],
+    )
+    currency = models.CharField(
+        _("currency"),
+        max_length=3,
+        validators=[RegexValidator(r"^[A-Z]{3}$", _("Enter three letters, like BRL or USD."))],
+    )
+    valid_from = models.DateField(_("valid from"))
+
+    class Meta:
+        verbose_name = _("price")
+        verbose_name_plural = _("prices")
+        ordering = ["category", "prefix", "-valid_from"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["category", "prefix", "valid_from"], name="rate_once_per_day"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.category} {self.prefix or '*'} {self.price} {self.currency}"
 
 
 class CallAttempt(models.Model):

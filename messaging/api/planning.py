@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
@@ -103,7 +103,7 @@ class BatchResultSerializer(serializers.Serializer[Any]):
 
     status = serializers.ChoiceField([200, 202, 400, 409])
     message = MessageSerializer(required=False)
-    errors = serializers.DictField(required=False)
+    errors = serializers.DictField(required=False)  # type: ignore[assignment]
 
 
 class BatchResponseSerializer(serializers.Serializer[Any]):
@@ -180,9 +180,7 @@ def _next(found: Verdict) -> dict[str, Any]:
         "route": found.route,
         "reason": _reason(found.reason),
         "rule": _reason(found.rule),
-        "refusals": [
-            {"route": one.route, "reason": _reason(one.code)} for one in found.refusals
-        ],
+        "refusals": [{"route": one.route, "reason": _reason(one.code)} for one in found.refusals],
         "until": found.until,
         "charge": charge and {"category": charge.category, "free": charge.free},
         "changes": downgrade.describe(found.changes),
@@ -197,7 +195,7 @@ def _batch_key(request: Request) -> str:
     key = request.headers.get("Idempotency-Key", "")
     if len(key) > accept.MAX_KEY:
         raise ValidationError({"Idempotency-Key": _("At most 255 characters.")})
-    return cast("str", key)
+    return key
 
 
 def _item(given: dict[str, Any]) -> batch.Item:

@@ -91,7 +91,9 @@ class MessageFilter(django_filters.FilterSet):
 
 class MessageViewSet(
     PlanningActions,
-    mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Message]
+    mixins.RetrieveModelMixin,
+    mixins.ListModelMixin,
+    viewsets.GenericViewSet[Message],
 ):
     """Messages, sent and received, newest first."""
 
@@ -186,7 +188,6 @@ class MessageViewSet(
         except accept.NotRetryable as error:
             raise Conflict(str(error), "not_confirmable") from None
         return Response(self.get_serializer(selectors.messages().get(pk=message.pk)).data)
-
 
     @extend_schema(
         request=None,

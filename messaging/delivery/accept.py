@@ -75,9 +75,9 @@ def accept_message(
 
     It goes to a conversation, or to `to` on a channel: a phone number, which is checked strictly
     unless a provider reported it, or any address of a known contact. `reply_to` is the id of a
-    message in the same conversation. `times` says when it may be sent. `batch` is the digest of the request of which
-    the message is a part. Raises ValidationError keyed by field, or IdempotencyConflict;
-    in both cases nothing is stored.
+    message in the same conversation. `times` says when it may be sent. `batch` is the digest of the
+    request of which the message is a part. Raises ValidationError keyed by field, or
+    IdempotencyConflict; in both cases nothing is stored.
     """
     if conversation is not None:
         channel = channel or conversation.channel

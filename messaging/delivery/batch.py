@@ -47,7 +47,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of an item: accepted (`created` is False for a replay), invalid or in conflict."""
+    """What became of an item: accepted (`created`: not a replay), invalid or in conflict."""
 
     message: Message | None = None
     created: bool = False
@@ -62,7 +62,7 @@ def accept_batch(
 
     With an `idempotency_key`, the same batch (`body`) can be repeated: what was stored is returned,
     and the rest is tried again. An item may have a key of its own instead. Raises
-    IdempotencyConflict if the key was used for another batch, and OverQuota; then nothing is stored.
+    IdempotencyConflict if the key was used for another batch, or OverQuota: nothing is stored then.
     """
     digest = hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()
     keys = [

@@ -76,7 +76,9 @@ def _check_batch() -> int:
         messages = list(
             due.order_by("deadline_check_at")
             .select_for_update(of=("self",), skip_locked=True)
-            .select_related("conversation__channel__cloud", "conversation__contact", "media")[:BATCH]
+            .select_related("conversation__channel__cloud", "conversation__contact", "media")[
+                :BATCH
+            ]
         )
         made: dict[UUID, list[DeliveryAttempt]] = defaultdict(list)
         of_these = DeliveryAttempt.objects.filter(message__in=messages).order_by("number")

@@ -145,7 +145,7 @@ class MessageFacts:
 
     `send_seconds` is the maximum duration of a send on the primary route. `marketing_stopped`:
     the customer stopped marketing messages. Nothing is sent before `send_at` or from `deliver_by`
-    on; `on_undelivered` says what follows if a provider accepted it, but did not deliver it by then.
+    on; `on_undelivered` is for a message that a provider accepted, but did not deliver by then.
     """
 
     round: int

@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 # Delivered messages within the window that are free, for each number and calendar month.
 FREE_SERVICE_MESSAGES = 1000
 # A linked phone in one of these states sends nothing at present.
-_DOWN = frozenset(
-    {State.DISCONNECTED, State.STARTING, State.QR, State.PAIRING, State.ERROR}
-)
+_DOWN = frozenset({State.DISCONNECTED, State.STARTING, State.QR, State.PAIRING, State.ERROR})
 _SESSION_DOWN = "session_not_connected"
 
 
@@ -52,7 +50,9 @@ def preview(*, user: User | None, **message: Any) -> Verdict:
     Raises ValidationError keyed by field, as it would. Nothing is stored.
     """
     conversation: Conversation | None = message.get("conversation")
-    channel: Channel | None = message.get("channel") or (conversation and conversation.channel)
+    channel: Channel | None = message.get("channel")
+    if channel is None and conversation is not None:
+        channel = conversation.channel
     if channel is not None and not channel.active:
         return Verdict("reject", "inactive", "inactive")
     if channel is not None and message.get("type") == "template":
@@ -72,7 +72,7 @@ TEMPLATE_CODES: Mapping[str, str] = {"PAUSED": "132015", "DISABLED": "132016"}
 
 
 def of_message(message: Message, *, now: dt.datetime) -> Verdict:
-    """Return what would happen to a stored message that nothing has tried to send. In a transaction."""
+    """Return what would happen to a stored message without attempts. In a transaction."""
     channel = message.conversation.channel
     rules = runner.rules_of(channel)
     limits = rate_limits.limits_for(message, rules, now=now, may_fall_back=True, exact=True)

@@ -83,7 +83,8 @@ def limits_for(
 ) -> policy.Limits:
     """Return when each limit next has a slot for this message. In a transaction.
 
-    `exact`: this process sends nothing itself, so the official limits are always queried. The lock taken for a fallback makes its count and the following attempt atomic.
+    `exact`: this process sends nothing itself, so the official limits are always queried. The lock
+    taken for a fallback makes its count and the following attempt atomic.
     """
     channel = message.conversation.channel
     facts: dict[str, Any] = {}

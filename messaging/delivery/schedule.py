@@ -15,7 +15,7 @@ MAX_AHEAD = dt.timedelta(days=366)
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """`on_undelivered` is what follows if it is not delivered by `deliver_by`; "": as its channel."""
+    """`on_undelivered`: what follows if it is not delivered by `deliver_by`; "": as its channel."""
 
     send_at: dt.datetime | None = None
     deliver_by: dt.datetime | None = None

@@ -14,7 +14,14 @@ from typing import Final, Literal
 
 from channels_app.providers import error_codes
 from messaging.delivery import policy
-from messaging.delivery.policy import Attempt, AttemptFacts, ChannelRules, Limits, MessageFacts, Wait
+from messaging.delivery.policy import (
+    Attempt,
+    AttemptFacts,
+    ChannelRules,
+    Limits,
+    MessageFacts,
+    Wait,
+)
 from messaging.delivery.statuses import Outcome, Route
 
 # Meta's code for a message outside the 24-hour window.
@@ -152,9 +159,7 @@ def _verdict(
     if isinstance(step, Attempt):
         then = None
         if looks_ahead:
-            refused = replace(
-                attempt, outcome=Outcome.REJECTED, error_code=error_codes.NO_REASON
-            )
+            refused = replace(attempt, outcome=Outcome.REJECTED, error_code=error_codes.NO_REASON)
             then = _verdict(
                 message, [*made, refused], rules, limits, situation, now=now, looks_ahead=False
             )

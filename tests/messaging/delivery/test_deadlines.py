@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,8 +136,12 @@ def test_nothing_is_sent_too_early_or_too_late_or_twice(
                 step = at_deadline(message, made, RULES, now=now)
             if isinstance(step, Expire):
                 expires = made[-1].expires_at
-                assert rule == "fallback" and expires is not None and now >= expires
-                made[-1] = dataclasses.replace(made[-1], outcome=REJECTED, error_code=policy.UNDELIVERED)
+                assert rule == "fallback"
+                assert expires is not None
+                assert now >= expires
+                made[-1] = dataclasses.replace(
+                    made[-1], outcome=REJECTED, error_code=policy.UNDELIVERED
+                )
                 may_arrive -= 1
                 continue
         if isinstance(step, Wait):
@@ -158,9 +161,14 @@ def test_nothing_is_sent_too_early_or_too_late_or_twice(
         known = lifetime is not None and step.route == Route.OFFICIAL
         made.append(
             AttemptFacts(
-                1, step.route, outcome, code, now, key=step.key,
+                1,
+                step.route,
+                outcome,
+                code,
+                now,
+                key=step.key,
                 expires_at=now + dt.timedelta(seconds=lifetime or 0) if known else None,
-            )  # fmt: skip
+            )
         )
     else:
         pytest.fail("it never ends")
@@ -334,7 +342,7 @@ def test_a_code_that_cannot_arrive_any_more_is_sent_by_the_next_route_once(
     deliver_due()
     message.refresh_from_db()
     assert trail(message)[0] == ("official", "rejected", policy.UNDELIVERED)
-    assert message.route == "wwebjs" or trail(message)[1][2] == "template_text_unknown"
+    assert trail(message)[1][0] == "wwebjs"
     assert message.attempts.last().rule == policy.UNDELIVERED  # type: ignore[union-attr]
     time_machine.move_to(at(4000), tick=False)
     deadlines.check()

@@ -104,7 +104,10 @@ def _full_quota(given: Setting) -> None:
     other = accept(given.channel, "+5511977776666")
     Message.objects.filter(pk=other.pk).update(status="sent", route="wwebjs")
     attempt_of(
-        other, outcome="accepted", route="wwebjs", started_at=timezone.now()  # type: ignore[arg-type]
+        other,
+        outcome="accepted",
+        route="wwebjs",
+        started_at=timezone.now(),  # type: ignore[arg-type]
     )
 
 
@@ -236,7 +239,10 @@ def _compare(said: Verdict, message: Message) -> None:
     assert refused == [(one.route, one.code) for one in said.refusals]
     # The same words in the history.
     with translation.override("en"):
-        shown = {str(policy.reason_text(message.decision)), str(policy.reason_text(made[-1].rule if made else ""))}
+        shown = {
+            str(policy.reason_text(message.decision)),
+            str(policy.reason_text(made[-1].rule if made else "")),
+        }
         shown |= {problem(one).partition(" (")[0] for one in made}
         assert {reason_text(said.reason), reason_text(said.rule)} <= shown
 
