@@ -42,6 +42,7 @@ from messaging.delivery import (
     policy,
     rate_limits,
     statuses,
+    template_content,
 )
 from messaging.live import publisher
 from messaging.media import files
@@ -442,10 +443,18 @@ def facts_of(message: Message) -> policy.MessageFacts:
         send_seconds=SEND_SLACK + longest_send(timeout, size),
         type=message.type,
         marketing_stopped=message.conversation.contact.marketing_stopped,
+        template_category=_template_category(message),
         send_at=message.send_at,
         deliver_by=message.deliver_by,
         on_undelivered=_on_undelivered(message),
     )
+
+
+def _template_category(message: Message) -> str:
+    """Return the category of the message's template, which only matters after a stop."""
+    if message.type != "template" or not message.conversation.contact.marketing_stopped:
+        return ""
+    return template_content.category(message.conversation.channel, message.content)
 
 
 def _on_undelivered(message: Message) -> Literal["hold", "fallback"]:

@@ -28,7 +28,7 @@ from messaging.delivery.verdict import (
     reason_text,
     verdict,
 )
-from messaging.models import Conversation, DeliveryAttempt, Message
+from messaging.models import Contact, Conversation, DeliveryAttempt, Message
 from messaging.templatetags.statuses import problem
 from tests.factories import change_channel, update_connection
 from tests.messaging.support import accept, attempt_of, deliver_due, stored_attempts
@@ -167,6 +167,16 @@ def _template(given: Setting) -> None:
     given.template()
 
 
+def _stopped_marketing(given: Setting, category: str = "MARKETING") -> None:
+    conversation = given.wrote(dt.timedelta(hours=25))
+    Contact.objects.filter(pk=conversation.contact_id).update(marketing_stopped=True)
+    given.template(category=category)
+
+
+def _stopped_marketing_only(given: Setting) -> None:
+    _stopped_marketing(given, "UTILITY")
+
+
 def _hidden_number(given: Setting) -> None:
     conversation = contacts.conversation_with(given.channel, user_id="123456789012345@lid")
     given.message["conversation"] = conversation
@@ -176,6 +186,8 @@ def _hidden_number(given: Setting) -> None:
 SITUATIONS: list[tuple[Callable[[Setting], None], tuple[Any, ...], str | None]] = [
     (_open, ("send", "official", "first", "first"), "service"),
     (_template, ("send", "official", "first", "first"), "utility"),
+    (_stopped_marketing, ("reject", None, "opted_out", "opted_out"), None),
+    (_stopped_marketing_only, ("send", "official", "first", "first"), "utility"),
     (_closed, ("fall_back", "wwebjs", "131047", "refused"), None),
     (_closed_without_fallback, ("reject", None, "131047", "no_fallback"), None),
     (_new_chat_block, ("reject", None, "131047", "new_chats_stopped"), None),
