@@ -22,7 +22,8 @@ from channels_app.providers.base import Rejected
 from channels_app.providers.error_codes import failure
 from channels_app.providers.events import Receipt
 from core.bulk import update_rows
-from messaging.delivery import attempts, outbox, policy, runner
+from messaging import queue
+from messaging.delivery import attempts, policy, runner
 from messaging.delivery.lifetimes import expires_at
 from messaging.delivery.statuses import Outcome
 from messaging.live import publisher
@@ -48,7 +49,7 @@ class _Round:
     changed: list[Message] = field(default_factory=list)
     expired: list[DeliveryAttempt] = field(default_factory=list)
     undelivered: dict[int, Connection] = field(default_factory=dict)
-    ended: set[int] = field(default_factory=set)
+    has_ended: bool = False
     _rules: dict[int, policy.ChannelRules] = field(default_factory=dict)
 
     def rules_of(self, channel: Channel) -> policy.ChannelRules:
@@ -85,6 +86,8 @@ def _check_batch() -> int:
         for attempt in of_these.select_related("connection__channel"):
             made[attempt.message_id].append(attempt)
         for message in messages:
+            for attempt in made[message.pk]:
+                attempt.message = message
             _answer(message, made[message.pk], found)
         update_rows(messages, _FIELDS)
         for message in found.changed:
@@ -93,8 +96,9 @@ def _check_batch() -> int:
             # As if the provider had reported it: the policy runs once more.
             error = failure(Rejected, policy.UNDELIVERED)
             attempts.record_receipt(attempt, Receipt.FAILED, error=error)
-        if found.ended:
-            outbox.wake(found.ended)
+        if found.has_ended:
+            # What waited behind may be due.
+            queue.wake_senders()
     for connection in found.undelivered.values():
         circuit_breaker.record_rejection(connection, code=policy.UNDELIVERED, detail="")
     return len(messages)
@@ -128,7 +132,7 @@ def _answer(message: Message, made: list[DeliveryAttempt], found: _Round) -> Non
             found.undelivered[accepted.connection_id] = accepted.connection
     elif isinstance(step, policy.Fail | policy.Hold):
         decided = {"decision": step.reason, "next_attempt_at": None}
-        found.ended.add(message.conversation_id)
+        found.has_ended = True
     attempts.set_derived_fields(message, made, decided)
     found.changed.append(message)
     log.info("message not delivered by its deadline", message=str(message.pk), step=repr(step))

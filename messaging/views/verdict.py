@@ -13,7 +13,7 @@ from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app.providers import engines
-from messaging.delivery import downgrade
+from messaging.delivery import downgrade, policy
 from messaging.delivery.preview import preview
 from messaging.delivery.statuses import Route
 from messaging.delivery.verdict import WINDOW_CLOSED, Verdict, reason_text
@@ -54,30 +54,33 @@ def in_words(found: Verdict) -> Line:
     reason = reason_text(found.reason)
     charge = found.charge
     if found.would == "send":
-        sentences = [_("Sent through %(route)s.") % {"route": engines.label(found.route or "")}]
+        sentences = [_("Will be sent through the official API.")]
+        if found.route != Route.OFFICIAL:
+            name = {"route": engines.label(found.route or "")}
+            sentences = [_("Will be sent through %(route)s.") % name]
         if charge is not None:
             type_ = "free_customer_service" if charge.free else "regular"
             price = pricing_label(f"{charge.category}:{type_}")
-            sentences.append(_("Meta’s price: %(price)s.") % {"price": price})
+            sentences.append(_("Meta charges for: %(price)s.") % {"price": price})
     elif found.would == "fall_back":
         sentences = [
             _sentence(reason),
-            _("Sent through %(route)s instead.") % {"route": engines.label(found.route or "")},
+            _("Will be sent through %(route)s instead.")
+            % {"route": engines.label(found.route or "")},
         ]
         if found.reason == WINDOW_CLOSED:
             sentences.append(
-                _("That route is unofficial and can get the number banned; a template cannot.")
+                _("That route is unofficial and can get the number banned. Prefer a template.")
             )
     elif found.would == "wait":
         until = "" if found.until is None else due(found.until)
         sentences = [_sentence(reason), _("Not before %(time)s.") % {"time": until}]
     else:
-        sentences = [_("It would not be sent."), _sentence(reason)]
+        sentences = [_("It will not be sent."), _sentence(reason)]
         if found.rule not in (found.reason, "refused"):
             sentences.append(_sentence(reason_text(found.rule)))
     sentences += downgrade.describe(found.changes)
-    is_official = found.would == "send" and found.route == Route.OFFICIAL
-    is_fine = is_official or found.would == "send" or found.reason == "waiting_schedule"
+    is_fine = found.would == "send" or found.reason == policy.WAITING_SCHEDULE
     return Line(found.would, sentences, is_problem=not is_fine)
 
 

@@ -254,7 +254,7 @@ def test_the_composer_says_what_would_happen(
             f"{url}verdict/", form, headers={"Accept-Language": "en"}
         ).content.decode()
 
-    assert "Sent through official API." in line()
+    assert "Will be sent through the official API." in line()
     assert "service (free)" in line(text="Olá")
     later = timezone.localtime() + dt.timedelta(days=1)
     form = {"text": "Amanhã", "send_at": later.strftime("%Y-%m-%dT%H:%M"), "key": "a"}
