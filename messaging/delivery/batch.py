@@ -122,7 +122,8 @@ def _short(key: str) -> str:
 def _needs_template(item: Item) -> ValidationError | None:
     """Return the error of an item that is no template, for a customer with a closed window."""
     arguments = item.arguments or {}
-    if arguments.get("type") == "template":
+    is_valid = arguments.get("conversation") or accept.parse_recipient(arguments.get("to", ""))
+    if arguments.get("type") == "template" or not is_valid:
         return None
     conversation = _conversation(arguments)
     last = conversation.last_inbound_at if conversation else None

@@ -169,6 +169,7 @@ def test_a_batch_that_the_fallback_may_not_carry_is_refused_as_a_whole(
 # -- costs -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("plain_static")
 def test_costs_are_counted_by_day_channel_template_and_category(
     api: APIClient, client: Client, staff: Any, channel: Channel
 ) -> None:
@@ -233,6 +234,7 @@ def test_costs_are_counted_by_day_channel_template_and_category(
     assert api.get("/api/costs/", {"channel": 0}).status_code == 400
 
     client.force_login(staff)
+    client.cookies["django_language"] = "en"
     page = client.get("/costs/", days)
     assert "0.09 BRL" in page.content.decode()
     assert client.get("/costs/", {"since": "x"}).status_code == 200
@@ -242,17 +244,17 @@ def test_costs_are_counted_by_day_channel_template_and_category(
     assert any(",'=aviso,utility,regular,2,1,0.05" in line for line in lines)
 
 
+@pytest.mark.usefixtures("plain_static")
 def test_the_composer_says_what_would_happen(
     client: Client, staff: Any, channel: Channel, conversation: Conversation
 ) -> None:
     client.force_login(staff)
+    client.cookies["django_language"] = "en"
     url = f"/conversations/{conversation.pk}/"
-    assert "data-verdict" in client.get(url, headers={"Accept-Language": "en"}).content.decode()
+    assert "data-verdict" in client.get(url).content.decode()
 
     def line(**form: str) -> str:
-        return client.post(
-            f"{url}verdict/", form, headers={"Accept-Language": "en"}
-        ).content.decode()
+        return client.post(f"{url}verdict/", form).content.decode()
 
     assert "Will be sent through the official API." in line()
     assert "service (free)" in line(text="Olá")
