@@ -164,6 +164,8 @@ class GraphSettings:
     demo: GraphNumber = dataclasses.field(default_factory=lambda: GraphNumber("106540352242922"))
     webhook_url: str = ""
     app_id: str = "634974688087057"
+    # Of the account of `demo`, each a row as in Meta's list.
+    templates: list[JsonObject] = dataclasses.field(default_factory=list)
     review_delay: float = 1.0
     status_delay: float = 0.2
     late_failure_delay: float = 2.0
@@ -252,6 +254,8 @@ class GraphSimulator(Simulator):
         super().__init__(settings)
         self.settings: GraphSettings = settings
         self.templates = templates.TemplateBook()
+        for row in settings.templates:
+            self.templates.add(settings.demo.waba_id, row)
         self._uploads: dict[str, int] = {}
         self._media: dict[str, _Media] = {}
         self._history: dict[str, list[JsonObject]] = {}
