@@ -135,7 +135,7 @@ def _state_of(connection: Connection, message: Message, category: str) -> RouteS
 def _free_entry_until(conversation: Conversation, now: dt.datetime) -> dt.datetime | None:
     """Return the end of the free period after an advertisement.
 
-    It begins with our answer, which must follow within 24 hours (docs/providers/cloud.md).
+    It begins with our answer, which must follow within 24 hours (docs/providers/cloud.md §10.5).
     """
     recent = conversation.messages.filter(created_at__gt=now - verdict.FREE_ENTRY)
     came = recent.filter(direction=Message.Direction.IN, context__has_key="referral")

@@ -29,7 +29,7 @@ WINDOW_CLOSED: Final = "131047"
 # Meta's code for a one-time code to a customer without a known number.
 NEEDS_PHONE: Final = "131062"
 WINDOW: Final = dt.timedelta(hours=24)
-# The free period of a customer who came from an advertisement (docs/providers/cloud.md).
+# The free period of a customer who came from an advertisement (docs/providers/cloud.md §10.5).
 FREE_ENTRY: Final = dt.timedelta(hours=72)
 SERVICE: Final = "service"
 

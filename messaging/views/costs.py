@@ -56,7 +56,9 @@ class CostsView(StaffPermissionRequiredMixin, View):
     permissions = ("messaging.view_message",)
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        form = CostFilterForm(request.GET)
+        month = costs.Period.of(None, None)
+        days = {"since": month.since.isoformat(), "until": month.until.isoformat()}
+        form = CostFilterForm(days | request.GET.dict())
         form.is_valid()
         channel: Channel | None = form.cleaned_data.get("channel")
         rows = costs.rows(form.period, channel=channel.pk if channel else None)

@@ -35,7 +35,11 @@ class Line:
 class VerdictView(StaffPermissionRequiredMixin, View):
     """Say what would happen to the message that the composer contains; empty if it is invalid."""
 
-    permissions = ("messaging.view_message", "messaging.add_message")
+    permissions = (
+        "messaging.view_conversation",
+        "messaging.view_message",
+        "messaging.add_message",
+    )
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         conversation = get_conversation(pk)
