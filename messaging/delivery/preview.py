@@ -23,6 +23,7 @@ from channels_app.providers.sessions import State
 from messaging import contacts
 from messaging.delivery import (
     accept,
+    attempts,
     downgrade,
     policy,
     rate_limits,
@@ -42,6 +43,8 @@ FREE_SERVICE_MESSAGES = 1000
 # A linked phone in one of these states sends nothing at present.
 _DOWN = frozenset({State.DISCONNECTED, State.STARTING, State.QR, State.PAIRING, State.ERROR})
 _SESSION_DOWN = "session_not_connected"
+# A key of `downgrade.CHANGES`.
+_QUOTE_LEFT_OUT = "quote_left_out"
 
 
 def preview(*, user: User | None, **message: Any) -> Verdict:
@@ -129,7 +132,12 @@ def _state_of(connection: Connection, message: Message, category: str) -> RouteS
     changed = downgrade.adapt(message.type, message.text, message.content, capabilities)
     if isinstance(changed, downgrade.Refusal):
         return RouteState(refuses or changed.code, unavailable)
-    return RouteState(refuses, unavailable, changed.changes)
+    changes = changed.changes
+    if message.reply_to_id is not None:
+        attempt = DeliveryAttempt(message=message, connection=connection)
+        if attempts.quote(message, attempt) is None:
+            changes = (*changes, _QUOTE_LEFT_OUT)
+    return RouteState(refuses, unavailable, changes)
 
 
 def _free_entry_until(conversation: Conversation, now: dt.datetime) -> dt.datetime | None:
