@@ -606,6 +606,12 @@ class Message(models.Model):
                 condition=Q(deadline_check_at__isnull=False),
                 name="message_deadline",
             ),
+            # Our messages with options, which a customer may answer by number.
+            models.Index(
+                fields=["conversation", "created_at"],
+                condition=Q(direction="out", type="interactive"),
+                name="message_with_options",
+            ),
             *(
                 models.Index(
                     fields=[name], condition=Q((f"{name}__isnull", False)), name=f"message_{name}"

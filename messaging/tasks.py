@@ -9,7 +9,7 @@ from procrastinate import jobs
 from procrastinate.contrib.django import app
 
 from core.queue import PRIORITY_MONITORING
-from messaging import queue, retention
+from messaging import queue, reading, retention
 from messaging.delivery import deadlines, fallback_share, reconcile, runner, sweeper
 from messaging.media import files
 
@@ -20,6 +20,12 @@ log = structlog.get_logger(__name__)
 @app.task(**queue.FETCH_MEDIA)
 def fetch_media(media_id: str) -> None:
     files.fetch(media_id)
+
+
+# No retry: nothing depends on it, and later it would be out of date.
+@app.task(**queue.MARK_READ)
+def mark_read(conversation_id: int, count: int, typing: bool) -> None:
+    reading.tell_provider(conversation_id, count=count, typing=typing)
 
 
 # No retry: a message that was not rescheduled still runs at its previous time.

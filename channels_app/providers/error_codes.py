@@ -296,6 +296,8 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
      _P, _NOW, _NOT_ON_WEB),
     ("template_text_unknown", _("The template's text is not known here"), _P, _NOW,
      _("Synchronize the templates: a route without templates sends their text.")),
+    ("target_unknown", _("This route does not have the message that it refers to"),
+     _P, _NOW, _OTHER_ROUTE),
     ("header_file_unavailable", _("Only Meta has the file in the header"), _P, _NOW,
      _("A file by link, or uploaded here, can be sent by every route.")),
     ("caption_too_long", _("The text is too long to be the caption of the file"),

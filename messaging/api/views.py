@@ -29,7 +29,7 @@ from channels_app.models import Channel
 from channels_app.providers import addresses, engines
 from channels_app.providers.addresses import Address, Kind
 from core import phone_numbers
-from messaging import contacts, selectors
+from messaging import contacts, reading, selectors
 from messaging.api.parsers import UploadParser
 from messaging.api.planning import PlanningActions
 from messaging.api.problems import PROBLEM
@@ -40,6 +40,7 @@ from messaging.api.serializers import (
     MediaSerializer,
     MessageSerializer,
     NewMessageSerializer,
+    ReadSerializer,
     RetrySerializer,
     UploadSerializer,
 )
@@ -269,6 +270,15 @@ class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
     pagination_class = LatestFirst
     filterset_class = ConversationFilter
     queryset = selectors.conversations_for_programs()
+
+    @extend_schema(request=ReadSerializer, responses=ConversationSerializer)
+    @action(detail=True, methods=["post"], permission_classes=[StaffWithMessagePermissions])
+    def read(self, request: Request, **kwargs: Any) -> Response:
+        """Mark a conversation as read, also for the customer, who may see that we are typing."""
+        fields = ReadSerializer(data=request.data)
+        fields.is_valid(raise_exception=True)
+        reading.mark_read(self.get_object(), typing=fields.validated_data["typing"])
+        return Response(self.get_serializer(self.get_object()).data)
 
     @extend_schema(responses=CallSerializer(many=True), filters=False)
     @action(detail=True, pagination_class=NewestFirst)

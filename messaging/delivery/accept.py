@@ -254,34 +254,32 @@ def _quoted(conversation: Conversation, reply_to: str) -> Message:
 
 
 def _resolve_reaction_target(conversation: Conversation, content: dict[str, Any]) -> dict[str, Any]:
-    """Return a reaction's content with the provider's id of the message that it refers to.
+    """Return a reaction's content with our id of the message that it refers to, if it is stored.
 
     If the caller supplies a provider id, the provider validates it: the customer may have received
     that message before Alterna stored this conversation.
     """
     if "message" not in content:
-        return content
+        reaction = Message(conversation=conversation, type="reaction", content=content)
+        target = attempts.reaction_target(reaction)
+        return content if target is None else {**content, "message": str(target.pk)}
     try:
         target = conversation.messages.get(pk=content["message"])
     except (Message.DoesNotExist, ValidationError, ValueError):
-        raise ValidationError({"reaction": _("This conversation has no such message.")}) from None
-    # Only the official API takes reactions.
-    sent = target.attempts.filter(
-        outcome=statuses.Outcome.ACCEPTED, connection__provider=statuses.Route.OFFICIAL
-    )
-    provider_ids = sent.exclude(provider_message_id="").values_list(
-        "provider_message_id", flat=True
-    )
-    provider_id = target.provider_message_id or provider_ids.first()
-    if not provider_id:
-        raise ValidationError(
-            {
-                "reaction": _(
-                    "The official API does not have this message, so you cannot react to it."
-                )
-            }
-        )
-    return {**content, "message_id": provider_id}
+        raise _no_target(_("This conversation has no such message.")) from None
+    if target.type == "reaction":
+        raise _no_target(_("WhatsApp takes no reaction to a reaction."))
+    has_id = target.attempts.exclude(provider_message_id="").exists()
+    if not (target.provider_message_id or has_id):
+        raise _no_target(_("No provider has this message yet, so you cannot react to it."))
+    official = target.attempts.filter(connection__provider=statuses.Route.OFFICIAL)
+    sent = official.exclude(provider_message_id="").values_list("provider_message_id", flat=True)
+    known = target.provider_message_id or sent.first()
+    return {**content, "message": str(target.pk), **({"message_id": known} if known else {})}
+
+
+def _no_target(text: Any) -> ValidationError:
+    return ValidationError({"reaction.message": text})
 
 
 def _wait_behind_others(message: Message) -> None:

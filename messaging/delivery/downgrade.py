@@ -37,6 +37,9 @@ CHANGES: Final[dict[str, str | Promise]] = {
     "quote_left_out": _("The reply is sent without quoting: this route does not have the message."),
 }
 
+# The change of a reply whose quoted message the route does not know.
+QUOTE_LEFT_OUT: Final = "quote_left_out"
+
 # Why a message cannot be carried: codes of `channels_app.providers.error_codes`.
 UNSUPPORTED: Final = "unsupported_type"
 NOT_BY_THIS_ROUTE: Final = "official_only"

@@ -43,8 +43,6 @@ FREE_SERVICE_MESSAGES = 1000
 # A linked phone in one of these states sends nothing at present.
 _DOWN = frozenset({State.DISCONNECTED, State.STARTING, State.QR, State.PAIRING, State.ERROR})
 _SESSION_DOWN = "session_not_connected"
-# A key of `downgrade.CHANGES`.
-_QUOTE_LEFT_OUT = "quote_left_out"
 
 
 def preview(*, user: User | None, **message: Any) -> Verdict:
@@ -136,7 +134,7 @@ def _state_of(connection: Connection, message: Message, category: str) -> RouteS
     if message.reply_to_id is not None:
         attempt = DeliveryAttempt(message=message, connection=connection)
         if attempts.quote(message, attempt) is None:
-            changes = (*changes, _QUOTE_LEFT_OUT)
+            changes = (*changes, downgrade.QUOTE_LEFT_OUT)
     return RouteState(refuses, unavailable, changes)
 
 

@@ -43,7 +43,7 @@ from channels_app.providers.message_keys import message_key
 from messaging import calls, contacts, sequence, words
 from messaging.delivery import attempts, quotes, statuses
 from messaging.delivery.statuses import Route, Status
-from messaging.inbound import account, amendments, echoes, pending_events
+from messaging.inbound import account, amendments, answers, echoes, pending_events
 from messaging.inbound.amendments import Amendment
 from messaging.live import publisher
 from messaging.media import files
@@ -334,6 +334,9 @@ def _store_message(channel: Channel, event: MessageEvent) -> None:
         reply_to=_quoted(conversation, event.reply_to),
         media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
     )
+    is_history = _is_history(channel, event, at)
+    if not is_history:
+        answers.note_choice(channel, message)
     if event.outgoing:
         # The number's own phone has already sent it: there is nothing to deliver.
         message.status, message.route = Status.SENT, _outside_route(channel)
@@ -343,7 +346,6 @@ def _store_message(channel: Channel, event: MessageEvent) -> None:
         channel.pk, event.provider_message_id, keep=event.outgoing and original is None
     ):
         amendments.apply(message, change, channel=channel)
-    is_history = _is_history(channel, event, at)
     changes: dict[str, Any] = {}
     kind = words.kind_of(event.type, event.content)
     if kind.opens_window and not event.outgoing and not is_history:

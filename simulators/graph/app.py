@@ -55,7 +55,7 @@ from simulators.base import (
     reset_connection,
     whatsapp_id,
 )
-from simulators.graph import templates
+from simulators.graph import interactive, templates
 from simulators.graph.tables import ERRORS, SCENARIOS, GraphScenario, http_status
 
 __all__ = [
@@ -940,12 +940,8 @@ def check_message(body: JsonObject) -> None:
         if not isinstance(part.get("language"), dict) or not part["language"].get("code"):
             raise GraphFailure(131008, details="template.language.code is missing.")
     elif kind == "interactive":
-        if part.get("type") == "contact_request":
-            # The former name of request_contact_info (§10.1.7).
-            raise GraphFailure(100, details="contact_request is no interactive type.")
-        buttons = (part.get("action") or {}).get("buttons") or []
-        if len(buttons) > 3:
-            raise GraphFailure(131009, details="At most 3 buttons are allowed.")
+        if (found := interactive.problem(part)) is not None:
+            raise GraphFailure(found[0], details=found[1])
     elif kind == "reaction":
         _require(part, "message_id", 512)
 

@@ -177,6 +177,30 @@ def _stopped_marketing_only(given: Setting) -> None:
     _stopped_marketing(given, "UTILITY")
 
 
+def _interactive(given: Setting, kind: str, action: dict[str, Any]) -> None:
+    _closed(given)
+    content = {"type": kind, "body": {"text": "Confirma?"}, "action": action}
+    given.message = {"type": "interactive", "text": "", "content": content}
+
+
+def _buttons(given: Setting) -> None:
+    reply = {"type": "reply", "reply": {"id": "yes", "title": "Sim"}}
+    _interactive(given, "button", {"buttons": [reply]})
+
+
+def _only_official(given: Setting) -> None:
+    parameters = {
+        "flow_message_version": "3", "flow_id": "1", "flow_cta": "Abrir", "flow_token": "x",
+        "flow_action": "navigate", "flow_action_payload": {"screen": "A"},
+    }  # fmt: skip
+    _interactive(given, "flow", {"name": "flow", "parameters": parameters})
+
+
+def _template_by_fallback(given: Setting) -> None:
+    _breaker_open(given)
+    given.template()
+
+
 def _hidden_number(given: Setting) -> None:
     conversation = contacts.conversation_with(given.channel, user_id="123456789012345@lid")
     given.message["conversation"] = conversation
@@ -188,6 +212,9 @@ SITUATIONS: list[tuple[Callable[[Setting], None], tuple[Any, ...], str | None]] 
     (_template, ("send", "official", "first", "first"), "utility"),
     (_stopped_marketing, ("reject", None, "opted_out", "opted_out"), None),
     (_stopped_marketing_only, ("send", "official", "first", "first"), "utility"),
+    (_buttons, ("fall_back", "wwebjs", "131047", "refused"), None),
+    (_only_official, ("reject", None, "131047", "fallback_refused"), None),
+    (_template_by_fallback, ("fall_back", "wwebjs", "breaker_open", "breaker_open"), None),
     (_closed, ("fall_back", "wwebjs", "131047", "refused"), None),
     (_closed_without_fallback, ("reject", None, "131047", "no_fallback"), None),
     (_new_chat_block, ("reject", None, "131047", "new_chats_stopped"), None),
@@ -213,11 +240,13 @@ def test_what_is_said_before_is_what_happens(
     arrange(given)
     wired.refresh_from_db()
     where = {} if "conversation" in given.message else {"channel": wired, "to": CUSTOMER}
+    asks_for_changes = arrange in (_buttons, _template_by_fallback)
     stored, asked = Message.objects.count(), len(graph.sends()) + len(wwebjs.sends())
 
     said = preview(user=None, **where, **given.message)
 
     assert (said.would, said.route, said.reason, said.rule) == expected
+    assert bool(said.changes) == asks_for_changes
     assert (said.charge.category if said.charge else None) == category
     assert (Message.objects.count(), len(graph.sends()) + len(wwebjs.sends())) == (stored, asked)
 
@@ -243,6 +272,7 @@ def _compare(said: Verdict, message: Message) -> None:
     if said.would in ("send", "fall_back"):
         assert (message.status, message.route) == ("sent", said.route)
         assert made[-1].rule == said.rule
+        assert made[-1].changes == list(said.changes)
     else:
         assert message.decision == said.rule
         assert (message.next_attempt_at is not None) == (said.would == "wait")
