@@ -342,7 +342,8 @@ def test_a_code_that_cannot_arrive_any_more_is_sent_by_the_next_route_once(
     deliver_due()
     message.refresh_from_db()
     assert trail(message)[0] == ("official", "rejected", policy.UNDELIVERED)
-    assert trail(message)[1][0] == "wwebjs"
+    assert trail(message)[1] == ("wwebjs", "accepted", "")
+    assert [sent["content"] for sent in wwebjs.sends()] == ["Your code is 1234."]
     assert message.attempts.last().rule == policy.UNDELIVERED  # type: ignore[union-attr]
     time_machine.move_to(at(4000), tick=False)
     deadlines.check()
