@@ -197,8 +197,8 @@ def _only_official(given: Setting) -> None:
 
 
 def _template_by_fallback(given: Setting) -> None:
-    _breaker_open(given)
     given.template()
+    _breaker_open(given)
 
 
 def _hidden_number(given: Setting) -> None:
