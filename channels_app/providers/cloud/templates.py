@@ -775,7 +775,9 @@ def errors(definition: Definition, components: Any) -> dict[str, str]:
         value = values.get(one.key)
         if error := _value_error(one, value):
             problems[one.key] = error
-        elif one.kind == "location" and not all(isinstance(v, str) for v in dict(value).values()):
+        elif one.kind == "location" and not all(
+            isinstance(v, str) for v in _mapping(value).values()
+        ):
             # The short form may have numbers; they are texts when they are sent.
             problems[one.key] = _("This must be a text.")
     own, cards = _blocks(definition)
