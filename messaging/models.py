@@ -12,6 +12,7 @@ from django.db.models import F, Q, Value
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel, Connection
@@ -49,6 +50,15 @@ class Contact(models.Model):
     name = models.CharField(_("name"), max_length=200, blank=True)
     # Whether a person gave the name: what providers report does not replace it.
     named_by_staff = models.BooleanField(_("named by staff"), default=False, db_default=False)
+    # What the profile and the business phone's address book say, as far as `name` is another one
+    # (`messaging.names`), and since when the address book says so.
+    profile_name = models.CharField(
+        _("profile name"), max_length=200, blank=True, default="", db_default=""
+    )
+    saved_name = models.CharField(
+        _("name in the address book"), max_length=200, blank=True, default="", db_default=""
+    )
+    saved_name_at = models.DateTimeField(null=True, blank=True, editable=False)
     merged_into = models.ForeignKey(
         "self",
         verbose_name=_("merged into"),
@@ -205,6 +215,12 @@ class Conversation(models.Model):
     last_message_at = models.DateTimeField(_("last message at"), null=True)
     last_inbound_at = models.DateTimeField(_("last inbound at"), null=True)
     unread_count = models.PositiveIntegerField(_("unread count"), default=0)
+    # Which other app has the conversation at Meta (`messaging.control`), and the time of the latest
+    # event that says who has it.
+    controlled_by = models.CharField(
+        _("controlled by"), max_length=16, blank=True, default="", db_default=""
+    )
+    controlled_at = models.DateTimeField(null=True, blank=True, editable=False)
     merged_into = models.ForeignKey(
         "self",
         verbose_name=_("merged into"),
@@ -250,6 +266,13 @@ class Conversation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.contact} · {self.channel}"
+
+    @cached_property
+    def has_written(self) -> bool:
+        """Whether the customer ever wrote, in the imported history at least."""
+        if self.last_inbound_at is not None:
+            return True
+        return self.messages.filter(direction=Message.Direction.IN).exists()
 
 
 def new_file_name(media: Media, filename: str) -> str:

@@ -261,12 +261,13 @@ def skipped_events() -> dict[str, int]:
 class Skipped:
     """How many events were skipped because this version does not know them, and their kinds.
 
-    Groups, newsletters etc. are skipped on purpose: their kinds have no colon. `of_no_channel`
-    counts those of sessions and numbers that belong to no channel.
+    Groups, newsletters etc. are skipped on purpose (`by_rule`): their kinds have no colon.
+    `of_no_channel` counts those of sessions and numbers that belong to no channel.
     """
 
     unknown: int
     kinds: list[tuple[str, int]]
+    by_rule: list[tuple[str, int]]
     of_no_channel: int
 
 
@@ -274,13 +275,15 @@ def skipped() -> Skipped:
     """Return what was skipped, the most frequent kinds first."""
     unknown = of_no_channel = 0
     kinds: Counter[str] = Counter()
+    by_rule: Counter[str] = Counter()
     for combined, n in skipped_events().items():
-        unknown_kinds = [kind for kind in combined.split(", ") if ":" in kind]
-        unknown += n if unknown_kinds else 0
-        of_no_channel += n if "unknown_channel" in combined else 0
-        for kind in unknown_kinds:
-            kinds[kind] += n
-    return Skipped(unknown, kinds.most_common(12), of_no_channel)
+        named = combined.split(", ")
+        unknown += n if ":" in combined else 0
+        of_no_channel += n if "unknown_channel" in named else 0
+        for kind in named:
+            (kinds if ":" in kind else by_rule)[kind] += n
+    del by_rule["unknown_channel"]
+    return Skipped(unknown, kinds.most_common(12), by_rule.most_common(12), of_no_channel)
 
 
 @dataclass(frozen=True, slots=True)

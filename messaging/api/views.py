@@ -43,6 +43,7 @@ from messaging.api.serializers import (
     ReadSerializer,
     RetrySerializer,
     UploadSerializer,
+    represent,
 )
 from messaging.delivery import accept, statuses
 from messaging.media import files
@@ -147,7 +148,7 @@ class MessageViewSet(
         if not accepted.created:
             headers["Idempotent-Replay"] = "true"
         return Response(
-            self.get_serializer(message).data,
+            represent(message),
             status=status.HTTP_202_ACCEPTED if accepted.created else status.HTTP_200_OK,
             headers=headers,
         )

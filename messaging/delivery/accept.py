@@ -131,10 +131,10 @@ def accept_message(
     return Acceptance(message, created=True)
 
 
-def ask_for_number(conversation: Conversation, *, user: User | None) -> Message:
+def ask_for_number(conversation: Conversation, *, user: User | None, key: str = "") -> Message:
     """Ask a customer with a username to share their phone number (docs/providers/cloud.md §10.1.7).
 
-    The official API takes it within the 24-hour window.
+    The official API takes it within the 24-hour window. The same `key` asks once.
     """
     text = _("Please share your phone number, so that we can always reach you.")
     question = {
@@ -143,7 +143,11 @@ def ask_for_number(conversation: Conversation, *, user: User | None) -> Message:
         "action": {"name": "request_contact_info"},
     }
     accepted = accept_message(
-        conversation=conversation, user=user, type="interactive", content=question
+        conversation=conversation,
+        user=user,
+        type="interactive",
+        content=question,
+        idempotency_key=key,
     )
     return accepted.message
 

@@ -12,6 +12,7 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import View
@@ -19,11 +20,11 @@ from django.views.generic import View
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import wavoip
 from channels_app.models import Channel
-from messaging import calls, merging, reachability, selectors
+from messaging import calls, control, merging, reachability, selectors
 from messaging.delivery import accept
 from messaging.delivery.schedule import Times
 from messaging.forms import MAX_TEXT, FilterForm, NewMessageForm
-from messaging.models import Conversation
+from messaging.models import Conversation, Message
 from messaging.views.calls import allow_form_action
 from messaging.views.responses import get_conversation, render_bubble
 
@@ -146,6 +147,9 @@ class ConversationView(StaffPermissionRequiredMixin, View):
         context = {
             "conversation": conversation,
             "reachable": reachable,
+            **_control(conversation),
+            "has_written": conversation.last_inbound_at is not None
+            or any(one.direction == Message.Direction.IN for one in page.messages),
             "may_write": conversation.channel.active and reachable.any,
             "joined": merging.recent_merge(conversation.contact),
             "messages_page": page,
@@ -183,14 +187,32 @@ class OlderMessagesView(StaffPermissionRequiredMixin, View):
 
 
 class MarkReadView(StaffPermissionRequiredMixin, View):
-    """Mark the messages shown in an open page as read; return the service window's state."""
+    """Mark the messages shown in an open page as read.
+
+    Returns the state of the service window, and who has the conversation at Meta.
+    """
 
     permissions = ("messaging.view_conversation", "messaging.view_message")
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         conversation = get_conversation(pk)
         selectors.mark_read(conversation)
-        return render(request, "messaging/_service_window.html", {"conversation": conversation})
+        context = {
+            "conversation": conversation,
+            "has_written": conversation.has_written,
+            **_control(conversation),
+            "oob": True,
+        }
+        window = render_to_string("messaging/_service_window.html", context, request)
+        return HttpResponse(window + render_to_string("messaging/_control.html", context, request))
+
+
+def _control(conversation: Conversation) -> dict[str, str]:
+    """Return what a page says of another app that has the conversation."""
+    return {
+        "controlled_by": control.holder(conversation),
+        "controlled": control.sentence(conversation),
+    }
 
 
 def composed_message(request: HttpRequest, text: str) -> dict[str, Any]:

@@ -682,6 +682,7 @@ def test_conversations_are_listed_latest_first(
         "last_inbound_at": None,
         "created_at": results[0]["created_at"],
         "reachable": {"official": True, "fallback": False, "why": ""},
+        "controlled_by": "",
     }
     assert api.get(f"/api/conversations/{latest.pk}/").json() == results[0]
 

@@ -37,6 +37,7 @@ from core import http_client
 from core.phone_numbers import other_brazilian_form
 from simulators.base import RunningApp, run_in_thread
 from simulators.wwebjs.app import WwebjsSettings, WwebjsSimulator
+from tests import FIXTURES_DIR
 from tests.channels_app.conftest import (
     IMPATIENT,
     ORDINARY,
@@ -255,6 +256,15 @@ def test_a_prefix_does_not_change_the_outcome_of_an_error(
     error = ending(lambda: read_answer(answer(500, body), CHAT))
     assert (type(error), error.code) == (kind, code)
     assert error.detail == f"{prefix}{text}"
+
+
+def test_the_errors_from_the_field() -> None:
+    file = FIXTURES_DIR / "cases" / "wwebjs" / "evaluation-failed.json"
+    expected = [(Transient, "session_not_ready"), (Rejected, "not_on_whatsapp")]
+    for one, outcome in zip(json.loads(file.read_text())["answers"], expected, strict=True):
+        response = answer(one["status"], one["body"])
+        error = ending(lambda response=response: read_answer(response, CHAT))
+        assert (type(error), error.code) == outcome
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
