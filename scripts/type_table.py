@@ -150,8 +150,8 @@ def page() -> str:
             [name, *(cell(route, type_, text, content) for route in names), "out", f"{test}"]
             for name, type_, text, content, test in ROWS
         ]
-    for name, by, direction, tests in BESIDE:
-        rows.append([name, *(by[route] for route in names), direction, ", ".join(map(str, tests))])
+    for name, by, direction, proofs in BESIDE:
+        rows.append([name, *(by[route] for route in names), direction, ", ".join(map(str, proofs))])
     head = ["type", *names, "direction", "test"]
     table = "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *rows])
     tests = "".join(f"{n}. `{path}::{name}`\n" for n, (path, name) in enumerate(TESTS, start=1))
