@@ -25,6 +25,8 @@ from core import sizes
 Text = str | Promise
 # Our code for a failure for which the provider gave no reason.
 NO_REASON = "failed"
+# Our code for a message that a provider accepted, and certainly does not deliver any more.
+UNDELIVERED = "undelivered"
 _Kind = TypeVar("_Kind", bound=SendError)
 
 
@@ -319,6 +321,8 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("fallbacks_jumped", _("An unusual number of messages is sent through the fallback"),
      _P, _RETRY,
      _("A working fallback must not hide a failing official API.")),
+    (UNDELIVERED, _("Accepted, but not delivered by its deadline"), _P, _NOW,
+     _("Used only if the message asks for it and the first route cannot deliver it any more.")),
     (NO_REASON, _("The provider gave no reason"), _P, _ALERT, _OUR_REQUEST),
     ("lookup_failed", _("The number could not be looked up"), _R, _RETRY, _NOT_SENT),
     ("rate_overlimit", _("WhatsApp requested a pause: too many queries"), _R, _RETRY, _NOT_SENT),

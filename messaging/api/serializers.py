@@ -3,6 +3,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.utils import extend_schema_field
@@ -14,6 +15,7 @@ from channels_app.providers.events import CallStatus
 from messaging import content as contents
 from messaging import control, reachability, words
 from messaging.delivery import downgrade, statuses
+from messaging.delivery.schedule import Times
 from messaging.media import files
 from messaging.models import (
     CallAttempt,
@@ -162,6 +164,18 @@ class FileObjectSerializer(serializers.Serializer[Any]):
     filename = serializers.CharField(required=False)
 
 
+class TimeWithZone(serializers.DateTimeField):
+    """A time with its offset from UTC: whose time would "9:00" be?"""
+
+    def enforce_timezone(self, value: Any) -> Any:
+        """Reject a time without an offset."""
+        if timezone.is_naive(value):
+            raise serializers.ValidationError(
+                _("Add the time zone, for example 2026-12-01T09:00:00-03:00."), "naive"
+            )
+        return super().enforce_timezone(value)
+
+
 class MessageSerializer(serializers.ModelSerializer[Message]):
     """A message. Types other than text have an object named after the type.
 
@@ -190,6 +204,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
             "content", "media", "context", "forwarded", "referral", "chosen", "reactions", "votes",
             "edited_at", "earlier_texts", "revoked_at", "status", "route", "icon", "error",
             "client_reference", "sent_outside", "echo_of", "decision", "next_attempt_at",
+            "send_at", "deliver_by", "on_undelivered", "overdue_at",
             "created_at", "updated_at",
             "attempts",
         ]  # fmt: skip
@@ -322,6 +337,21 @@ class NewMessageSerializer(serializers.Serializer[Any]):
         required=False, help_text="Of a text: whether its first link is shown with a preview."
     )
     client_reference = serializers.CharField(default="", allow_blank=True, max_length=255)
+    send_at = TimeWithZone(
+        default=None,
+        help_text="Nothing is sent before this time. With its time zone, at most a year ahead.",
+    )
+    deliver_by = TimeWithZone(
+        default=None,
+        help_text="From this time on it is not sent any more. If it was accepted by then, but not"
+        " delivered, `on_undelivered` decides.",
+    )
+    on_undelivered = serializers.ChoiceField(
+        Channel.OnUndelivered.choices,
+        default="",
+        help_text="What follows if it is not delivered by `deliver_by`. Without it, the channel's"
+        " rule applies.",
+    )
     context = ContextSerializer(required=False)  # type: ignore[assignment]
     image = serializers.JSONField(required=False)
     video = serializers.JSONField(required=False)
@@ -351,6 +381,7 @@ class NewMessageSerializer(serializers.Serializer[Any]):
             "content": _content(attrs),
             "reply_to": str(context["message"]) if context else None,
             "client_reference": attrs["client_reference"],
+            "times": Times(attrs["send_at"], attrs["deliver_by"], attrs["on_undelivered"]),
         }
 
 

@@ -13,9 +13,8 @@ from drf_spectacular.utils import (
     OpenApiParameter,
     OpenApiResponse,
     extend_schema,
-    inline_serializer,
 )
-from rest_framework import mixins, serializers, status, viewsets
+from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.pagination import CursorPagination
 from rest_framework.parsers import BaseParser
@@ -32,6 +31,8 @@ from channels_app.providers.addresses import Address, Kind
 from core import phone_numbers
 from messaging import contacts, reading, selectors
 from messaging.api.parsers import UploadParser
+from messaging.api.planning import PlanningActions
+from messaging.api.problems import PROBLEM
 from messaging.api.serializers import (
     CallSerializer,
     ConfirmSerializer,
@@ -48,10 +49,6 @@ from messaging.delivery import accept, statuses
 from messaging.media import files
 from messaging.media.responses import file_response
 from messaging.models import Conversation, Media, Message
-
-PROBLEM = inline_serializer(
-    "Problem", {"detail": serializers.CharField(), "code": serializers.CharField()}
-)
 
 
 class StaffWithMessagePermissions(StaffWithModelPermissions):
@@ -95,7 +92,10 @@ class MessageFilter(django_filters.FilterSet):
 
 
 class MessageViewSet(
-    mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Message]
+    PlanningActions,
+    mixins.RetrieveModelMixin,
+    mixins.ListModelMixin,
+    viewsets.GenericViewSet[Message],
 ):
     """Messages, sent and received, newest first."""
 
@@ -189,6 +189,19 @@ class MessageViewSet(
             )
         except accept.NotRetryable as error:
             raise Conflict(str(error), "not_confirmable") from None
+        return Response(self.get_serializer(selectors.messages().get(pk=message.pk)).data)
+
+    @extend_schema(
+        request=None,
+        responses={200: MessageSerializer, 409: OpenApiResponse(PROBLEM, "`not_cancelable`")},
+    )
+    @action(detail=True, methods=["post"], permission_classes=[StaffMayChange])
+    def cancel(self, request: Request, **kwargs: Any) -> Response:
+        """Cancel a message that has certainly not been sent: scheduled, or waiting for a retry."""
+        try:
+            message = accept.cancel_message(self.get_object(), user=user_of(request))
+        except accept.NotCancelable as error:
+            raise Conflict(str(error), "not_cancelable") from None
         return Response(self.get_serializer(selectors.messages().get(pk=message.pk)).data)
 
 

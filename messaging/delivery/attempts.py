@@ -180,6 +180,7 @@ def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
             error_code=attempt.error_code,
             finished_at=attempt.finished_at,
             key=attempt.connection_id,
+            delivered=attempt.receipt in (Receipt.DELIVERED, Receipt.READ),
             repeatable=in_doubt and bool(attempt.reserved_id) and _would_repeat(attempt),
         )
         for attempt in attempts

@@ -14,7 +14,7 @@ import datetime as dt
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
@@ -151,6 +151,10 @@ def deliver(message_id: str, worker_id: int | None = None) -> dt.datetime | None
 
 def _store(made: MadeSend) -> bool:
     outcome = retry_while_db_down(partial(attempts.record_result, made.attempt, made.result))
+    message = made.attempt.message
+    if message.send_at is not None:
+        bump = partial(contacts.bump, message.conversation_id, message.created_at)
+        retry_while_db_down(bump)
     if isinstance(made.result, Accepted):
         retry_while_db_down(partial(contacts.learn_from_answer, made.attempt, made.result))
     retry_while_db_down(partial(channel_feedback.note, made.attempt, made.result))
@@ -475,6 +479,9 @@ def facts_of(message: Message) -> policy.MessageFacts:
         type=message.type,
         marketing_stopped=message.conversation.contact.marketing_stopped,
         template_category=_template_category(message),
+        send_at=message.send_at,
+        deliver_by=message.deliver_by,
+        on_undelivered=_on_undelivered(message),
     )
 
 
@@ -483,6 +490,11 @@ def _template_category(message: Message) -> str:
     if message.type != "template" or not message.conversation.contact.marketing_stopped:
         return ""
     return template_content.category(message.conversation.channel, message.content)
+
+
+def _on_undelivered(message: Message) -> Literal["hold", "fallback"]:
+    rule = message.on_undelivered or message.conversation.channel.on_undelivered
+    return "fallback" if rule == Channel.OnUndelivered.FALLBACK else "hold"
 
 
 def rules_of(channel: Channel, *, with_fallbacks: bool = True) -> policy.ChannelRules:

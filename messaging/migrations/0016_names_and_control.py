@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """Add columns that the database fills in by itself: no row is rewritten."""
 
-    dependencies = [("messaging", "0013_changes_of_attempts")]
+    dependencies = [("messaging", "0015_prices")]
     operations = [
         migrations.AddField(
             "contact",
