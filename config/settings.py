@@ -256,7 +256,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {"WwebjsStateEnum": "channels_app.providers.sessions.STATE_CHOICES"},
+    "ENUM_NAME_OVERRIDES": {
+        "WwebjsStateEnum": "channels_app.providers.sessions.STATE_CHOICES",
+        "MessageRouteEnum": "channels_app.providers.engines.ENGINES",
+    },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "config.schema.document_errors",

@@ -19,6 +19,7 @@ from channels_app.models import Channel, MessageTemplate
 from channels_app.providers import header_media
 from channels_app.providers.cloud import templates
 from core.text import is_storable
+from messaging.delivery import sent_templates
 from messaging.media import files
 from messaging.models import Media
 
@@ -87,8 +88,7 @@ def prepare(channel: Channel, content: Any) -> Prepared:
 
 def category(channel: Channel, content: Any) -> str:
     """Return the category of a stored template, "" if it is unknown. One query."""
-    content = content if isinstance(content, Mapping) else {}
-    template = message_templates.find(channel, str(content.get("name")), _language(content))
+    template = sent_templates.find(channel, content)
     return template.category if template is not None else ""
 
 
