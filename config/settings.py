@@ -259,6 +259,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "WwebjsStateEnum": "channels_app.providers.sessions.STATE_CHOICES",
         "ConversationStatusEnum": "messaging.models.Conversation.Status",
+        "MessageRouteEnum": "channels_app.providers.engines.ENGINES",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

@@ -24,6 +24,7 @@ from messaging.models import (
     Message,
     Note,
     QuickReply,
+    Rate,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +46,14 @@ class ReadOnly:
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+@admin.register(Rate)
+class RateAdmin(_ModelAdmin):
+    """The prices from which amounts are estimated."""
+
+    list_display = ("category", "prefix", "price", "currency", "valid_from")
+    list_filter = ("category", "currency")
 
 
 class AttemptInline(ReadOnly, _Inline):

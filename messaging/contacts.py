@@ -115,6 +115,12 @@ def lock_conversation_of(message_id: str) -> Conversation:
     return Conversation.objects.select_for_update().get(messages__pk=message_id)
 
 
+def bump(conversation_id: int, at: dt.datetime) -> None:
+    """Record that a message of this time was sent, unless the conversation has a later one."""
+    earlier = Q(last_message_at=None) | Q(last_message_at__lt=at)
+    Conversation.objects.filter(earlier, pk=conversation_id).update(last_message_at=at)
+
+
 def lock_conversation(conversation: Conversation) -> Conversation:
     """Lock a conversation, or the one that it was joined to, until the end of the transaction."""
     while True:

@@ -24,6 +24,7 @@ from channels_app.providers import addresses
 from channels_app.providers.addresses import Kind
 from core import phone_numbers
 from messaging import control, names, words
+from messaging.delivery import policy
 from messaging.inbox import states
 from messaging.live import publisher
 from messaging.models import (
@@ -348,7 +349,10 @@ def _recount(conversation: Conversation, *, unread: int) -> None:
     # Neither history nor a notice opens the 24-hour window.
     opens = Q(direction=Message.Direction.IN) & ~Q(context__has_key="imported")
     opens &= ~Q(type__in=words.OPEN_NO_WINDOW)
-    latest = messages.aggregate(any=Max("created_at"), inbound=Max("created_at", filter=opens))
+    # A scheduled message has a time in the future.
+    latest = messages.exclude(decision=policy.WAITING_SCHEDULE).aggregate(
+        any=Max("created_at"), inbound=Max("created_at", filter=opens)
+    )
     called = CallAttempt.objects.filter(conversation=conversation, incoming=True)
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=_later(latest["any"], called.aggregate(at=Max("created_at"))["at"]),

@@ -29,13 +29,14 @@ from channels_app.models import Channel, Incident
 from channels_app.providers import addresses, engines
 from channels_app.providers.addresses import Kind
 from core import phone_numbers, search_text
-from messaging.delivery import fallback_share, statuses
+from messaging.delivery import fallback_share, policy, statuses
 from messaging.inbox import notes
 from messaging.inbox import search as full_text
 from messaging.live import publisher
 from messaging.models import (
     HAS_ASSIGNEE,
     NEEDS_A_PERSON,
+    STOPPED,
     CallAttempt,
     Contact,
     ContactAddress,
@@ -88,7 +89,7 @@ def calls() -> QuerySet[CallAttempt]:
 
 def awaiting_confirmation() -> QuerySet[Message]:
     """Return messages that may have been sent and need a person's decision, oldest first."""
-    unconfirmed = messages().filter(NEEDS_A_PERSON, status=statuses.Status.UNCONFIRMED)
+    unconfirmed = messages().filter(STOPPED, status=statuses.Status.UNCONFIRMED)
     return unconfirmed.order_by("created_at", "id")
 
 
@@ -205,6 +206,8 @@ def with_latest(
         else [row.pk for row in conversations]
     )
     newest = Message.objects.filter(conversation=OuterRef("pk")).order_by("-created_at", "-id")
+    # A scheduled message has a time in the future.
+    newest = newest.exclude(decision=policy.WAITING_SCHEDULE)
     called = CallAttempt.objects.filter(conversation=OuterRef("pk"), incoming=True)
     shown = Conversation.objects.select_related("channel", "contact", "assignee", "team")
     complete = shown.prefetch_related("labels").annotate(

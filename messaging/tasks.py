@@ -9,8 +9,8 @@ from procrastinate import jobs
 from procrastinate.contrib.django import app
 
 from core.queue import PRIORITY_MONITORING
-from messaging import queue, retention
-from messaging.delivery import fallback_share, reconcile, runner, sweeper
+from messaging import queue, reading, retention
+from messaging.delivery import deadlines, fallback_share, reconcile, runner, sweeper
 from messaging.inbox import auto_answers, work
 from messaging.media import files
 
@@ -21,6 +21,12 @@ log = structlog.get_logger(__name__)
 @app.task(**queue.FETCH_MEDIA)
 def fetch_media(media_id: str) -> None:
     files.fetch(media_id)
+
+
+# No retry: nothing depends on it, and later it would be out of date.
+@app.task(**queue.MARK_READ)
+def mark_read(conversation_id: int, count: int, typing: bool) -> None:
+    reading.tell_provider(conversation_id, count=count, typing=typing)
 
 
 # No retry: a message that was not rescheduled still runs at its previous time.
@@ -77,6 +83,19 @@ def wake_snoozed(timestamp: int) -> None:
 def answer_automatically(timestamp: int) -> None:
     """Send the greetings and out-of-hours answers of the channels that have them."""
     auto_answers.answer_new_messages()
+
+
+@app.periodic(cron="* * * * * */5")
+@app.task(
+    name="messaging.check_deadlines",
+    queue="care",
+    priority=PRIORITY_MONITORING,
+    lock="check_deadlines",
+    queueing_lock="check_deadlines",
+)
+def check_deadlines(timestamp: int) -> None:
+    """Answer the deadlines of messages that have passed."""
+    deadlines.check()
 
 
 @app.periodic(cron="* * * * * */15")

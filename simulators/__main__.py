@@ -20,6 +20,7 @@ from simulators.base import JsonObject, serve
 from simulators.evolution import app as evolution_app
 from simulators.evolution import model as evolution_model
 from simulators.graph import app as graph_app
+from simulators.graph import demo_templates
 from simulators.wwebjs import app as wwebjs_app
 
 
@@ -86,6 +87,7 @@ def configured_simulators(options: argparse.Namespace) -> list[ConfiguredSimulat
             demo=number,
             webhook_url=options.graph_webhook_url,
             status_delay=options.status_delay,
+            templates=demo_templates.TEMPLATES,
         )
         chosen.append(
             ConfiguredSimulator(

@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0002_teams'),
-        ('channels_app', '0005_ignore_groups'),
+        ('channels_app', '0007_deadlines'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -37,13 +37,14 @@ from channels_app.providers.events import (
     ReceiptEvent,
     RevokeEvent,
     SessionEvent,
+    TemplateEvent,
     VoteEvent,
 )
 from channels_app.providers.message_keys import message_key
 from messaging import calls, contacts, control, names, sequence, words
 from messaging.delivery import attempts, quotes, statuses
 from messaging.delivery.statuses import Route, Status
-from messaging.inbound import account, amendments, echoes, pending_events
+from messaging.inbound import account, amendments, answers, echoes, pending_events
 from messaging.inbound.amendments import Amendment
 from messaging.inbox import work
 from messaging.live import publisher
@@ -107,7 +108,7 @@ def apply_events(events: Iterable[Event], channels: Mapping[str, Channel]) -> di
 
 def _concerned(item: Event, channels: Mapping[str, Channel]) -> Sequence[Channel]:
     """Return the channels that an event concerns: one, or all of an account."""
-    if isinstance(item, AccountEvent) and not item.channel_key:
+    if isinstance(item, AccountEvent | TemplateEvent) and not item.channel_key:
         return channels.of_account(item) if isinstance(channels, _ChannelsOfApp) else ()
     channel = channels.get(item.channel_key)
     return () if channel is None else (channel,)
@@ -175,14 +176,14 @@ class _ChannelsOfApp(Mapping[str, Channel]):
             raise KeyError(phone_number_id)
         return channel
 
-    def of_account(self, event: AccountEvent) -> list[Channel]:
+    def of_account(self, event: AccountEvent | TemplateEvent) -> list[Channel]:
         """Return the channels with the number that the event names, or else those of its account.
 
         A channel that does not know its account may be one of any account of the app.
         """
         official = Channel.objects.select_related("cloud").filter(kind=Provider.OFFICIAL)
         same_app = [one for one in official.order_by("pk") if one.app_secret == self._secret]
-        number = event.phone_number
+        number = event.phone_number if isinstance(event, AccountEvent) else ""
         named = [one for one in same_app if number and _digits(one.phone_number) == number]
         if named or not event.account_id:
             return named
@@ -351,6 +352,9 @@ def _store_message(channel: Channel, event: MessageEvent) -> str | None:
         reply_to=_quoted(conversation, event.reply_to),
         media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
     )
+    is_history = _is_history(channel, event, at)
+    if not is_history:
+        answers.note_choice(channel, message)
     if event.outgoing:
         # The number's own phone has already sent it: there is nothing to deliver.
         message.status, message.route = Status.SENT, _outside_route(channel)
@@ -361,7 +365,6 @@ def _store_message(channel: Channel, event: MessageEvent) -> str | None:
     ):
         if amendments.is_allowed(message, change):
             amendments.apply(message, change, channel=channel)
-    is_history = _is_history(channel, event, at)
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
         **({} if is_history else _caused_by(event, message, conversation, at)),
@@ -583,5 +586,6 @@ HANDLERS: dict[type, Callable[[Channel, Any], str | None]] = {
     SessionEvent: _apply_session,
     CallEvent: calls.note_incoming,
     AccountEvent: account.apply_account,
+    TemplateEvent: account.apply_template,
     PreferenceEvent: account.apply_preference,
 }

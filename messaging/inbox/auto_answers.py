@@ -89,6 +89,8 @@ def _last_outgoing(waiting: list[Conversation], *, since: dt.datetime) -> dict[i
     sent = Message.objects.filter(
         conversation__in=waiting, direction=Message.Direction.OUT, created_at__gte=since
     )
+    # A scheduled message has a time in the future.
+    sent = sent.filter(created_at__lte=timezone.now())
     # An automatic answer is no person's.
     sent = sent.exclude(
         pk__in=AutomaticAnswer.objects.filter(conversation__in=waiting).values("message")

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """Add columns that the database fills in by itself: no row is rewritten."""
 
-    dependencies = [("messaging", "0012_outbox_indexes")]
+    dependencies = [("messaging", "0015_prices")]
     operations = [
         migrations.AddField(
             "contact",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from channels_app import wavoip
 from channels_app.models import Channel
 from messaging import calls, control, merging, reachability, selectors
 from messaging.delivery import accept
+from messaging.delivery.schedule import Times
 from messaging.forms import MAX_TEXT, FilterForm, NewMessageForm
 from messaging.models import Conversation, Message
 from messaging.views.calls import allow_form_action
@@ -108,7 +110,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             accepted = accept.accept_message(
                 conversation=conversation,
                 user=user_of(request),
-                **_composed_message(request, text.replace("\r\n", "\n")),
+                **composed_message(request, text.replace("\r\n", "\n")),
                 idempotency_key=request.POST.get("key", "")[:255],
             )
         except accept.IdempotencyConflict:
@@ -213,8 +215,26 @@ def _control(conversation: Conversation) -> dict[str, str]:
     }
 
 
-def _composed_message(request: HttpRequest, text: str) -> dict[str, Any]:
-    """Return the composer's message: a text, or an upload with the text as its caption."""
+def composed_message(request: HttpRequest, text: str) -> dict[str, Any]:
+    """Return the composer's message: a text, or an upload with the text as its caption.
+
+    Raises ValidationError if the time at which to send it is none.
+    """
+    times = {"times": Times(send_at=_send_at(request))}
+    return {**_composed_content(request, text), **times}
+
+
+def _send_at(request: HttpRequest) -> dt.datetime | None:
+    """Return the time that was chosen, which is in the installation's time zone; None for now."""
+    field = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M"])
+    try:
+        chosen: dt.datetime | None = field.clean(request.POST.get("send_at", ""))
+    except ValidationError as error:
+        raise ValidationError({"send_at": error.messages}) from None
+    return chosen
+
+
+def _composed_content(request: HttpRequest, text: str) -> dict[str, Any]:
     upload = request.POST.get("media", "")
     if not upload:
         return {"text": text}

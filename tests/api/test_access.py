@@ -46,6 +46,7 @@ ROUTES = [
     ("get", "/api/labels/"),
     ("get", "/api/teams/"),
     ("get", "/api/quick-replies/"),
+    ("post", "/api/conversations/{conversation}/read/"),
     ("post", "/api/media/"),
     ("get", "/api/media/{media}/"),
     ("get", "/api/media/{media}/content/"),
@@ -67,6 +68,8 @@ PERMISSIONS = {
     ("get", "/api/labels/"): "messaging.view_label",
     ("get", "/api/teams/"): "accounts.view_team",
     ("get", "/api/quick-replies/"): "messaging.view_conversation",
+    # The customer sees it.
+    ("post", "/api/conversations/{conversation}/read/"): "messaging.add_message",
     ("post", "/api/media/"): "messaging.add_message",
     ("get", "/api/media/{media}/"): "messaging.view_message",
     ("get", "/api/media/{media}/content/"): "messaging.view_message",

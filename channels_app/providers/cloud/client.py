@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from channels_app.providers import addresses, error_codes, files
+from channels_app.providers import addresses, error_codes, files, header_media
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
@@ -18,6 +18,7 @@ from channels_app.providers.base import (
     Unknown,
 )
 from channels_app.providers.error_codes import failure
+from channels_app.providers.message_keys import WAMID
 from channels_app.providers.recipients import digits_of
 from core import http_client, sizes
 from core.text import safe_id
@@ -77,7 +78,7 @@ class CloudProvider:
         if file is None:
             return self._send(body)
         earlier_upload = file.uploaded_as
-        body[message.type]["id"] = earlier_upload or self._upload(file)
+        set_upload_id(body, earlier_upload or self._upload(file))
         try:
             return self._send(body)
         except Rejected as error:
@@ -87,12 +88,15 @@ class CloudProvider:
             if error.code not in UPLOAD_GONE:
                 raise
         # Nothing was sent. An ID is valid for 30 days and for the number that uploaded it (§1.5).
-        body[message.type]["id"] = self._upload(file)
+        set_upload_id(body, self._upload(file))
         return self._send(body)
 
     def _send(self, body: dict[str, Any]) -> Accepted:
+        return read_answer(self._post_message(body), secrets=(self._token,))
+
+    def _post_message(self, body: dict[str, Any]) -> http_client.Answer:
         try:
-            answer = self._request(
+            return self._request(
                 "POST", "/{version}/{phone_number_id}/messages", json=body, timeout=self._timeout
             )
         except http_client.RequestNotSent as error:
@@ -101,7 +105,6 @@ class CloudProvider:
             raise failure(Transient, error.reason, error.detail) from None
         except http_client.ResponseLost as error:
             raise failure(Unknown, error.reason, error.detail) from None
-        return read_answer(answer, secrets=(self._token,))
 
     def _upload(self, file: OutboundFile) -> str:
         """Upload a file and return its ID at Meta (§1.5). Raises Rejected or Transient."""
@@ -154,6 +157,23 @@ class CloudProvider:
             # A 404 means that the URL has expired: the next attempt requests a new one.
             raise failure(Transient, "download_failed", f"HTTP {answer.status}")
         return answer.body
+
+    def mark_read(self, to: str, ids: Sequence[str], *, typing: bool) -> None:
+        """Mark the latest message, and with it all before it, as read (§1.2).
+
+        The customer sees that we are typing until we answer, for at most 25 seconds. Raises
+        Rejected, Transient or Unknown.
+        """
+        body: dict[str, Any] = {
+            "messaging_product": "whatsapp",
+            "status": "read",
+            "message_id": ids[-1],
+        }
+        if typing:
+            body["typing_indicator"] = {"type": "text"}
+        answer = self._post_message(body)
+        if answer.status >= 300 or (answer.json_object() or {}).get("success") is not True:
+            raise _refusal(answer, answer.json_object(), secrets=(self._token,))
 
     def check(self) -> ConnectionReport:
         """Look up the number, which verifies the token and the number's ID. Never raises."""
@@ -222,6 +242,17 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
     return body
 
 
+def set_upload_id(body: dict[str, Any], media_id: str) -> None:
+    """Put the ID of the uploaded file where the body of a send names it. Pure."""
+    type_ = body["type"]
+    if type_ in FILE_TYPES:
+        body[type_]["id"] = media_id
+        return
+    _kind, file = header_media.find(type_, body[type_]) or ("", {})
+    given = {name: file[name] for name in file if name not in ("media", "link", "id")}
+    body[type_] = header_media.replace(type_, body[type_], {**given, "id": media_id})
+
+
 def _recipient(to: str) -> dict[str, str]:
     """Return the field that names the recipient.
 
@@ -241,16 +272,34 @@ def _object(message: OutboundMessage) -> Any:
         # The only type whose object is a list in Meta's format.
         if isinstance(content, Mapping):
             content = content.get("contacts")
-        content = list(content) if isinstance(content, list | tuple) else None
+        content = list(map(_card, content)) if isinstance(content, list | tuple) else None
+    elif message.type == "reaction":
+        content = _reaction(message)
     elif isinstance(content, Mapping):
-        # Our own ID of a reaction's target is not sent; Meta's is beside it.
-        internal = ("message",) if message.type == "reaction" else ()
-        content = {name: content[name] for name in content if name not in internal}
+        content = dict(content)
     else:
         content = None
     if not content:
         raise failure(Rejected, "invalid_content")
     return content
+
+
+def _card(card: Any) -> Any:
+    """Return a contact; Meta takes no mere text as its name."""
+    name = card.get("name") if isinstance(card, Mapping) else None
+    return {**card, "name": {"formatted_name": name}} if isinstance(name, str) else card
+
+
+def _reaction(message: OutboundMessage) -> dict[str, Any]:
+    """Return the object of a reaction; an empty emoji removes it (§1.3). Raises Rejected."""
+    content = message.content if isinstance(message.content, Mapping) else {}
+    # A program may give Meta's own ID: the message may be older than our copy of the chat.
+    target = content.get("message_id")
+    if not isinstance(target, str) or not target.startswith(WAMID):
+        target = message.quote.id if message.quote is not None else ""
+    if not target:
+        raise failure(Rejected, "target_unknown")
+    return {"message_id": target, "emoji": content.get("emoji", "")}
 
 
 def _file_object(message: OutboundMessage) -> dict[str, Any]:
@@ -339,6 +388,11 @@ def _accepted(body: Mapping[str, Any]) -> Accepted | None:
     return Accepted(message_id, recipient, held=held)
 
 
+def error_of(answer: http_client.Answer, *, secrets: tuple[str, ...]) -> SendError:
+    """Return the error of a response that is no success: Rejected, Transient or Unknown. Pure."""
+    return _refusal(answer, answer.json_object(), secrets=secrets)
+
+
 def _refusal(
     answer: http_client.Answer, body: Mapping[str, Any] | None, *, secrets: tuple[str, ...]
 ) -> SendError:
@@ -364,7 +418,8 @@ def _graph_error(
     )
     message = http_client.safe_text(error.get("message"), secrets=secrets)
     data = error.get("error_data")
-    details = data.get("details") if isinstance(data, Mapping) else None
+    # Only the account API writes a text for its users (§11.3).
+    details = data.get("details") if isinstance(data, Mapping) else error.get("error_user_msg")
     title = error_codes.source_text(error_codes.title_for(code, message))
     if not rule.known:
         title = re.sub(r"^\(#\d+\)\s*", "", message) or title

@@ -57,6 +57,7 @@ CLOUD = Engine(
         reports=frozenset(
             {AddressEvent, EditEvent, MessageEvent, ReactionEvent, ReceiptEvent, RevokeEvent}
         ),
+        marks_read=True,
         address_kinds=(Kind.USER_ID, Kind.PARENT_USER_ID),
     ),
     events=EventSource(
@@ -86,7 +87,10 @@ CLOUD = Engine(
             "access_token",
             required=True,
             label=_("Access token"),
-            help=_("For a system user with whatsapp_business_messaging."),
+            help=_(
+                "For a system user with whatsapp_business_messaging, and"
+                " whatsapp_business_management for templates."
+            ),
         ),
         Setting(
             "app_secret",

@@ -25,6 +25,7 @@ from channels_app.providers.events import (
     Receipt,
     ReceiptEvent,
     RevokeEvent,
+    TemplateEvent,
     UnsupportedEvent,
 )
 from simulators.graph.app import make_wamid
@@ -165,6 +166,8 @@ def described(event: Event) -> str:
             return "revoke"
         case AccountEvent():
             return f"account {event.topic} {event.reason}".strip()
+        case TemplateEvent():
+            return "templates"
         case AddressEvent():
             return "addresses"
         case AddressBookEvent():
@@ -209,7 +212,8 @@ def test_what_contacts_adds_to_a_message_is_the_senders() -> None:
 
 
 def test_unknown_content_is_counted_without_an_error() -> None:
-    events = [event for event in read("other_fields") if not isinstance(event, AccountEvent)]
+    about_accounts = (AccountEvent, TemplateEvent)
+    events = [event for event in read("other_fields") if not isinstance(event, about_accounts)]
     assert [event.kind for event in events] == [
         "status:warped",
         "status:deleted",
