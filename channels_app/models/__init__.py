@@ -11,6 +11,7 @@ from channels_app.models.credentials import (
 )
 from channels_app.models.fallback_route import FallbackRoute
 from channels_app.models.incident import Incident
+from channels_app.models.message_template import MessageTemplate, TemplateSync
 from channels_app.models.provider import Provider
 from channels_app.models.resolved_number import ResolvedNumber
 
@@ -22,7 +23,9 @@ __all__ = [
     "FallbackChoice",
     "FallbackRoute",
     "Incident",
+    "MessageTemplate",
     "Provider",
     "ResolvedNumber",
+    "TemplateSync",
     "WwebjsCredentials",
 ]
