@@ -2,7 +2,15 @@ from __future__ import annotations
 
 from django.urls import path
 
-from messaging.views import calls, contacts, conversations, dashboard, errors, messages
+from messaging.views import (
+    calls,
+    contacts,
+    conversations,
+    dashboard,
+    errors,
+    messages,
+    template_picker,
+)
 
 app_name = "messaging"
 
@@ -10,6 +18,21 @@ urlpatterns = [
     path("", dashboard.DashboardView.as_view(), name="dashboard"),
     path("conversations/", conversations.ConversationListView.as_view(), name="conversations"),
     path("conversations/new/", conversations.NewMessageView.as_view(), name="new"),
+    path(
+        "conversations/templates/",
+        template_picker.TemplatePickerView.as_view(),
+        name="templates",
+    ),
+    path(
+        "conversations/templates/<int:pk>/",
+        template_picker.SendTemplateView.as_view(),
+        name="send_template",
+    ),
+    path(
+        "conversations/templates/<int:pk>/check/",
+        template_picker.CheckTemplateView.as_view(),
+        name="check_template",
+    ),
     path("conversations/<int:pk>/", conversations.ConversationView.as_view(), name="conversation"),
     path("conversations/<int:pk>/older/", conversations.OlderMessagesView.as_view(), name="older"),
     path("conversations/<int:pk>/seen/", conversations.MarkReadView.as_view(), name="seen"),

@@ -18,10 +18,12 @@ from django.views.generic import View
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import wavoip
 from channels_app.models import Channel
+from channels_app.providers import engines
 from messaging import calls, merging, reachability, selectors
 from messaging.delivery import accept
 from messaging.forms import MAX_TEXT, FilterForm, NewMessageForm
 from messaging.models import Conversation
+from messaging.reachability import Reachability
 from messaging.views.calls import allow_form_action
 from messaging.views.responses import get_conversation, render_bubble
 
@@ -145,6 +147,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             "conversation": conversation,
             "reachable": reachable,
             "may_write": conversation.channel.active and reachable.any,
+            **_template_offer(conversation, reachable),
             "joined": merging.recent_merge(conversation.contact),
             "messages_page": page,
             "beside": selectors.with_latest(selectors.conversation_list()[:SIDEBAR_CONVERSATIONS]),
@@ -188,7 +191,20 @@ class MarkReadView(StaffPermissionRequiredMixin, View):
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         conversation = get_conversation(pk)
         selectors.mark_read(conversation)
-        return render(request, "messaging/_service_window.html", {"conversation": conversation})
+        context = {"conversation": conversation, "swap": True}
+        if request.user.has_perm("messaging.add_message"):
+            context |= _template_offer(conversation, reachability.of(conversation))
+        return render(request, "messaging/_window_and_offer.html", context)
+
+
+def _template_offer(conversation: Conversation, reachable: Reachability) -> dict[str, Any]:
+    """Return whether templates can be sent, and which fallback would carry a free text."""
+    channel = conversation.channel
+    carriers = [one.kind for one in channel.fallbacks] if reachable.fallback else []
+    return {
+        "offers_templates": channel.active and reachable.official,
+        "carrier": engines.label(carriers[0]) if carriers else "",
+    }
 
 
 def _composed_message(request: HttpRequest, text: str) -> dict[str, Any]:

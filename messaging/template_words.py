@@ -1,6 +1,6 @@
 """What people read about message templates: status, quality, category, rejection. Pure.
 
-The codes are Meta's (docs/providers/cloud.md §10.3). An unknown one is shown as Meta writes it.
+The codes are Meta's (docs/providers/cloud.md §11.2). An unknown one is shown as Meta writes it.
 """
 
 from __future__ import annotations
@@ -195,10 +195,6 @@ LANGUAGES: tuple[tuple[str, Text], ...] = (
     ("ja", gettext_lazy("Japanese")),
     ("zh_CN", gettext_lazy("Chinese (China)")),
 )
-
-# The statuses in which Meta sends a template, and in which it accepts an edit.
-SENDABLE = ("APPROVED",)
-EDITABLE = ("APPROVED", "REJECTED", "PAUSED")
 
 
 def status(code: str) -> Word:
