@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import transaction
 
+from channels_app import message_templates
 from channels_app.connections import circuit_breaker, connection_tests, records
 from channels_app.models import Channel, Connection, Provider
 from channels_app.models.credentials import MODELS
@@ -34,6 +35,7 @@ def save_channel(channel: Channel) -> Channel:
             # Any other change may have fixed it as well.
             circuit_breaker.request_probe(connection)
         connection_tests.enqueue_test_if_changed(channel, before)
+        message_templates.enqueue_if_changed(channel, before)
         channel_saved.send(sender=Channel, channel=channel, before=before)
     channel.forget_connections()
     return channel

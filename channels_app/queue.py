@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 from typing import Final
 
 from django.db import transaction
@@ -21,6 +22,9 @@ PROBE_SESSION: Final = Job(
 )
 TRY_CREDENTIALS: Final = Job(
     name="channels_app.try_credentials", queue="care", priority=PRIORITY_MONITORING
+)
+SYNC_TEMPLATES: Final = Job(
+    name="channels_app.sync_templates", queue="care", priority=PRIORITY_MONITORING
 )
 SEND_ALERT: Final = Job(name="channels_app.send_alert", queue="care", priority=PRIORITY_MONITORING)
 
@@ -57,6 +61,16 @@ def enqueue_test(channel_id: int) -> None:
     name = f"channel-test:{channel_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(TRY_CREDENTIALS, lock=name, queueing_lock=name, channel_id=channel_id)
+
+
+def enqueue_template_sync(account: str, *, at: dt.datetime | None = None) -> None:
+    """Enqueue the synchronization of an account's templates when the transaction commits.
+
+    One that is queued already is not repeated.
+    """
+    name = f"templates:{account}"
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        defer(SYNC_TEMPLATES, lock=name, queueing_lock=name, at=at, account=account)
 
 
 def enqueue_alert(incident_id: int, *, what: str, by: str) -> None:

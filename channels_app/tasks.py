@@ -5,7 +5,7 @@ from __future__ import annotations
 import procrastinate
 from procrastinate.contrib.django import app
 
-from channels_app import queue
+from channels_app import message_templates, queue
 from channels_app.connections import connection_tests, rounds, wwebjs_commands
 from channels_app.incidents import incidents
 from channels_app.models import Provider
@@ -30,6 +30,24 @@ def probe_session(channel_id: int) -> None:
 @app.task(**queue.TRY_CREDENTIALS)
 def try_credentials(channel_id: int) -> None:
     connection_tests.test_primary_route(channel_id)
+
+
+# No retry: `sync_due_templates` repeats what failed.
+@app.task(**queue.SYNC_TEMPLATES)
+def sync_templates(account: str) -> None:
+    message_templates.synchronize_account(account)
+
+
+@app.periodic(cron="*/5 * * * *")
+@app.task(
+    name="channels_app.sync_due_templates",
+    queue="care",
+    priority=PRIORITY_MONITORING,
+    queueing_lock="sync_due_templates",
+)
+def sync_due_templates(timestamp: int) -> None:
+    """Synchronize the templates of each account once a day, and again after a failure."""
+    message_templates.enqueue_due()
 
 
 @app.periodic(cron="* * * * * */2")

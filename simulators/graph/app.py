@@ -14,6 +14,13 @@ script, settings, settle):
 - ``POST /_control/echo`` a message sent by the app or a companion: ``{"to", "text", "key_id"}``
 - ``POST /_control/webhook`` any other field: ``{"field", "value"}``
 - ``POST /_control/numbers`` add or change a phone number: the fields of ``GraphNumber``
+- ``POST /_control/templates`` add or replace a template: its row as in Meta's list, ``waba_id``
+- ``POST /_control/template_event`` change a template and report it: ``{"id", "event"}``, or
+  ``{"id", "quality"}``, ``{"id", "category"}``, ``{"id", "components"}``; ``"silent": true``
+  reports nothing
+
+The text ``reject`` in a template's name has it rejected by the review; a utility template that
+advertises becomes marketing.
 """
 
 from __future__ import annotations
@@ -48,6 +55,7 @@ from simulators.base import (
     reset_connection,
     whatsapp_id,
 )
+from simulators.graph import templates
 from simulators.graph.tables import ERRORS, SCENARIOS, GraphScenario, http_status
 
 __all__ = [
@@ -80,9 +88,16 @@ class GraphFailure(Exception):
     """An error answer of the Graph API (``docs/providers/cloud.md §2.1``)."""
 
     def __init__(
-        self, code: int, *, details: str | None = None, message: str = "", subcode: int = 0
+        self,
+        code: int,
+        *,
+        details: str | None = None,
+        message: str = "",
+        subcode: int = 0,
+        user_message: str = "",
     ) -> None:
         super().__init__(code)
+        self.user_message = user_message
         self.code = code
         text = ERRORS[code]
         # Only a token error does not start with its code.
@@ -97,6 +112,10 @@ class GraphFailure(Exception):
             error["error_data"] = {"messaging_product": "whatsapp", "details": self.details}
         if self.subcode:
             error["error_subcode"] = self.subcode
+        if self.user_message:
+            error["is_transient"] = False
+            error["error_user_title"] = self.message
+            error["error_user_msg"] = self.user_message
         error["fbtrace_id"] = "A" + secrets.token_urlsafe(16)
         return _json({"error": error}, status=http_status(self.code))
 
@@ -143,6 +162,8 @@ class GraphSettings:
     numbers: dict[str, GraphNumber] = dataclasses.field(default_factory=dict)
     demo: GraphNumber = dataclasses.field(default_factory=lambda: GraphNumber("106540352242922"))
     webhook_url: str = ""
+    app_id: str = "634974688087057"
+    review_delay: float = 1.0
     status_delay: float = 0.2
     late_failure_delay: float = 2.0
     slow_seconds: float = 3.0
@@ -214,6 +235,8 @@ class _Message:
     scenario: GraphScenario
     # The user id that it was sent to; then there is no number.
     user_id: str = ""
+    # What a status reports as its charge.
+    category: str = "service"
 
 
 class GraphSimulator(Simulator):
@@ -225,6 +248,8 @@ class GraphSimulator(Simulator):
     def __init__(self, settings: GraphSettings) -> None:
         super().__init__(settings)
         self.settings: GraphSettings = settings
+        self.templates = templates.TemplateBook()
+        self._uploads: dict[str, int] = {}
         self._media: dict[str, _Media] = {}
         self._history: dict[str, list[JsonObject]] = {}
         self._rejections: Counter[str] = Counter()
@@ -240,11 +265,21 @@ class GraphSimulator(Simulator):
         router.add_post("/_control/echo", self._control_echo)
         router.add_post("/_control/webhook", self._control_webhook)
         router.add_post("/_control/numbers", self._control_numbers)
+        router.add_post("/_control/templates", self._control_templates)
+        router.add_post("/_control/template_event", self._control_template_event)
         router.add_get("/_media/{media_id}", self._guarded(self._download))
         base = f"/{{version:{VERSION}}}/{{id}}"
         router.add_post(base + "/messages", self._guarded(self._messages))
         router.add_post(base + "/media", self._guarded(self._upload))
         router.add_get(base + "/message_history", self._guarded(self._message_history))
+        router.add_get(base + "/message_templates", self._guarded(self._list_templates))
+        router.add_post(base + "/message_templates", self._guarded(self._create_template))
+        router.add_delete(base + "/message_templates", self._guarded(self._delete_template))
+        router.add_post(base + "/unpause", self._guarded(self._unpause_template))
+        router.add_post(base + "/uploads", self._guarded(self._begin_upload))
+        debug = f"/{{version:{VERSION}}}/debug_token"
+        router.add_get(debug, self._guarded(self._debug_token))
+        router.add_post(base, self._guarded(self._edit_template))
         router.add_get(base, self._guarded(self._object))
         router.add_delete(base, self._guarded(self._delete))
 
@@ -254,6 +289,8 @@ class GraphSimulator(Simulator):
                 answer: web.StreamResponse = await handler(request)
             except GraphFailure as failure:
                 return failure.response()
+            except templates.Problem as problem:
+                return _problem(problem).response()
             return answer
 
         return guarded
@@ -290,12 +327,7 @@ class GraphSimulator(Simulator):
 
     async def _messages(self, request: web.Request) -> web.Response:
         number = self._sender(request)
-        try:
-            body = json.loads(await request.read())
-        except ValueError:
-            raise GraphFailure(100, details="The request body is not valid JSON.") from None
-        if not isinstance(body, dict):
-            raise GraphFailure(100, details="The request body must be an object.")
+        body = await _body(request)
         if body.get("messaging_product") != "whatsapp":
             raise GraphFailure(
                 100, message="(#100) The parameter messaging_product is required.", details=""
@@ -305,6 +337,10 @@ class GraphSimulator(Simulator):
                 raise GraphFailure(131008, details="message_id is required.")
             return _json({"success": True})
         check_message(body)
+        if body.get("type") == "template" and not self.templates.is_permissive(number.waba_id):
+            part = body["template"]
+            template = self._template_of(number, body)
+            templates.check_send(template, part, to_user_id="to" not in body)
         to = str(body["to"] if "to" in body else body["recipient"])
         scenario = self.choose(to, graph_digits(to))
         assert isinstance(scenario, GraphScenario)
@@ -375,7 +411,18 @@ class GraphSimulator(Simulator):
             user_id=user_id,
             reference=str(body.get("biz_opaque_callback_data") or ""),
             scenario=scenario,
+            category=self._category(number, body),
         )
+
+    def _template_of(self, number: GraphNumber, body: JsonObject) -> templates.Template | None:
+        part = body["template"]
+        return self.templates.find(number.waba_id, part["name"], part["language"]["code"])
+
+    def _category(self, number: GraphNumber, body: JsonObject) -> str:
+        if body.get("type") != "template":
+            return "service"
+        template = self._template_of(number, body)
+        return template.category.lower() if template else "utility"
 
     def _accept(self, message: _Message, body: JsonObject, *, delivered: bool = True) -> None:
         kind = body.get("type", "text")
@@ -434,11 +481,12 @@ class GraphSimulator(Simulator):
             update["recipient_user_id"] = message.user_id or f"BR.{message.wa_id}"
             value["contacts"] = [_contact(message.wa_id, "", user_id=message.user_id)]
             if status != "played":
+                is_free = message.category == "service"
                 update["pricing"] = {
-                    "billable": False,
+                    "billable": not is_free,
                     "pricing_model": "PMP",
-                    "category": "service",
-                    "type": "free_customer_service",
+                    "category": message.category,
+                    "type": "free_customer_service" if is_free else "regular",
                 }
         if message.id in self._history:
             self._history[message.id].append({"delivery_status": status.upper(), "timestamp": now})
@@ -597,6 +645,144 @@ class GraphSimulator(Simulator):
         record_id = str(int(hashlib.sha256(message_id.encode()).hexdigest()[:12], 16))
         events = {"data": self._history[message_id]}
         return _json({"data": [{"id": record_id, "message_id": message_id, "events": events}]})
+
+    # -- templates (docs/providers/cloud.md §11) -----------------------------------------------
+
+    def _account(self, request: web.Request) -> GraphNumber:
+        """Return a number of the account in the path if the token may use it."""
+        token = self._bearer(request)
+        waba_id = request.match_info["id"]
+        numbers = list(self.settings.numbers.values())
+        if not numbers and waba_id.isdigit():
+            return dataclasses.replace(self.settings.demo, waba_id=waba_id)
+        for number in numbers:
+            if number.waba_id == waba_id and number.token in ("", token):
+                return number
+        raise _unknown_object(waba_id, request.method)
+
+    def _own_template(self, request: web.Request) -> tuple[GraphNumber, templates.Template]:
+        """Return the template in the path, and a number of its account."""
+        token = self._bearer(request)
+        template = self.templates.get(request.match_info["id"])
+        for number in self.settings.numbers.values() or [self.settings.demo]:
+            if template is not None and number.token in ("", token):
+                if number.waba_id == template.waba_id:
+                    return number, template
+                if not self.settings.numbers:
+                    return dataclasses.replace(number, waba_id=template.waba_id), template
+        raise _unknown_object(request.match_info["id"], request.method)
+
+    async def _list_templates(self, request: web.Request) -> web.Response:
+        number = self._account(request)
+        return _json(self.templates.page(number.waba_id, request.query))
+
+    async def _create_template(self, request: web.Request) -> web.Response:
+        number = self._account(request)
+        template = self.templates.create(number.waba_id, await _body(request))
+        self.spawn(self._review(number, template))
+        return _json({"id": template.id, "status": template.status, "category": template.category})
+
+    async def _edit_template(self, request: web.Request) -> web.Response:
+        if request.match_info["id"].startswith("upload:"):
+            return await self._upload_bytes(request)
+        number, template = self._own_template(request)
+        self.templates.edit(template, await _body(request))
+        self.spawn(self._review(number, template))
+        return _json({"success": True})
+
+    async def _delete_template(self, request: web.Request) -> web.Response:
+        number = self._account(request)
+        name, template_id = request.query.get("name", ""), request.query.get("hsm_id", "")
+        for template in self.templates.delete(number.waba_id, name, template_id):
+            self.spawn(self._report_template(number, template, {"event": "DELETED"}))
+        return _json({"success": True})
+
+    async def _unpause_template(self, request: web.Request) -> web.Response:
+        number, template = self._own_template(request)
+        self.templates.unpause(template)
+        self.spawn(self._report_template(number, template, {"event": "APPROVED"}))
+        return _json({"success": True, "reason": "Active"})
+
+    async def _review(self, number: GraphNumber, template: templates.Template) -> None:
+        """Approve or reject a template after a while."""
+        await asyncio.sleep(self.settings.review_delay)
+        if template.status != "PENDING":
+            return
+        is_bad = "reject" in template.name
+        template.status = "REJECTED" if is_bad else "APPROVED"
+        template.rejected_reason = "INVALID_FORMAT" if is_bad else "NONE"
+        event: JsonObject = {"event": template.status, "reason": template.rejected_reason}
+        if is_bad:
+            event["rejection_info"] = {"reason": "…", "recommendation": "…"}
+        await self._report_template(number, template, event)
+
+    async def _report_template(
+        self,
+        number: GraphNumber,
+        template: templates.Template,
+        value: JsonObject,
+        *,
+        field: str = "message_template_status_update",
+    ) -> None:
+        """Send a webhook of the account, in which the id is a number (§11.8)."""
+        head = {
+            "message_template_id": int(template.id) if template.id.isdecimal() else template.id,
+            "message_template_name": template.name,
+            "message_template_language": template.language.replace("_", "-"),
+        }
+        if field == "message_template_status_update":
+            head["message_template_category"] = template.category
+        await self._post([(number, field, {**head, **value})])
+
+    async def _debug_token(self, request: web.Request) -> web.Response:
+        self._bearer(request)
+        return _json({"data": {"app_id": self.settings.app_id, "type": "SYSTEM_USER"}})
+
+    async def _begin_upload(self, request: web.Request) -> web.Response:
+        self._bearer(request)
+        if request.match_info["id"] != self.settings.app_id:
+            raise _unknown_object(request.match_info["id"], request.method)
+        length = int(request.query.get("file_length") or 0)
+        if not length or request.query.get("file_type") not in (
+            "image/jpeg",
+            "image/png",
+            "video/mp4",
+            "application/pdf",
+        ):
+            raise GraphFailure(100, details="file_type or file_length is not valid.")
+        session = f"upload:{secrets.token_urlsafe(12)}"
+        self._uploads[session] = length
+        return _json({"id": f"{session}?sig={secrets.token_urlsafe(6)}"})
+
+    async def _upload_bytes(self, request: web.Request) -> web.Response:
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        length = self._uploads.get(request.match_info["id"])
+        if kind != "OAuth" or not token or not request.query.get("sig") or length is None:
+            raise _invalid_token()
+        data = await request.read()
+        if request.headers.get("file_offset") != "0" or len(data) != length:
+            raise GraphFailure(100, details="The upload is not complete.")
+        return _json({"h": f"4::{base64.b64encode(hashlib.sha256(data).digest()).decode()}"})
+
+    async def _control_templates(self, request: web.Request) -> web.Response:
+        command = await control_body(request)
+        if not command.get("name"):
+            raise ControlError("a template needs a name")
+        waba_id = str(command.get("waba_id") or self._chosen_number(command).waba_id)
+        template = self.templates.add(waba_id, command)
+        return _json(template.row(templates.FIELDS))
+
+    async def _control_template_event(self, request: web.Request) -> web.Response:
+        command = await control_body(request)
+        template = self.templates.get(str(command.get("id")))
+        if template is None:
+            raise ControlError("no such template")
+        rows = [*self.settings.numbers.values(), self.settings.demo]
+        number = next((one for one in rows if one.waba_id == template.waba_id), rows[0])
+        field, value = _change_template(template, command)
+        if not command.get("silent"):
+            self.spawn(self._report_template(number, template, value, field=field))
+        return _json(template.row(templates.FIELDS))
 
     # -- control API -------------------------------------------------------------------------
 
@@ -759,6 +945,51 @@ def _require(part: JsonObject, name: str, longest: int) -> None:
         raise GraphFailure(
             131009, details=f"Param {name} must be at most {longest} characters long."
         )
+
+
+async def _body(request: web.Request) -> JsonObject:
+    try:
+        body = json.loads(await request.read())
+    except ValueError:
+        raise GraphFailure(100, details="The request body is not valid JSON.") from None
+    if not isinstance(body, dict):
+        raise GraphFailure(100, details="The request body must be an object.")
+    return body
+
+
+def _problem(problem: templates.Problem) -> GraphFailure:
+    """Return the error of a template; the account API writes a text for its users."""
+    if problem.code != 100:
+        return GraphFailure(problem.code, details=problem.details or None)
+    return GraphFailure(
+        100,
+        message="Invalid parameter",
+        details="",
+        subcode=problem.subcode,
+        user_message=problem.details,
+    )
+
+
+def _change_template(template: templates.Template, command: JsonObject) -> tuple[str, JsonObject]:
+    """Change a template as a control request says; return field and value of its webhook."""
+    if quality := command.get("quality"):
+        before, template.quality = template.quality, str(quality)
+        value = {"previous_quality_score": before, "new_quality_score": template.quality}
+        return "message_template_quality_update", value
+    if category := command.get("category"):
+        before, template.category = template.category, str(category)
+        template.previous_category = before
+        value = {"previous_category": before, "new_category": template.category}
+        return "template_category_update", value
+    if components := command.get("components"):
+        template.components = components
+        return "message_template_components_update", {"message_template_element": "…"}
+    event = str(command.get("event") or "APPROVED").upper()
+    status = {"UNLOCKED": "APPROVED", "UNARCHIVED": "APPROVED", "REINSTATED": "APPROVED"}
+    template.status = status.get(event, event)
+    template.paced = bool(command.get("paced"))
+    template.rejected_reason = str(command.get("reason") or "NONE")
+    return "message_template_status_update", {"event": event, "reason": command.get("reason")}
 
 
 def _invalid_token() -> GraphFailure:

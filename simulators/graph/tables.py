@@ -49,7 +49,22 @@ ERRORS: dict[int, ErrorText] = {
         "Business eligibility payment issue",
         "Message failed to send because there were errors related to your payment method.",
     ),
+    131062: ErrorText(
+        "Business-scoped User ID (BSUID) recipients are not supported for this message.", ""
+    ),
+    132000: ErrorText(
+        "Number of parameters does not match the expected number of params",
+        "The number of variable parameter values does not match the template.",
+    ),
+    132012: ErrorText(
+        "Parameter format does not match format in the created template",
+        "Variable parameter values are formatted incorrectly.",
+    ),
     132015: ErrorText("Template is paused", "The template is paused due to low quality."),
+    132016: ErrorText("Template is disabled", "The template was paused too many times."),
+    132018: ErrorText(
+        "Issue with the parameters of the template", "The template's parameters do not match."
+    ),
     131047: ErrorText(
         "Re-engagement message",
         "Message failed to send because more than 24 hours have passed since the customer last"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,7 @@ from channels_app.providers.base import (
     Transient,
     Unknown,
 )
+from channels_app.providers.cloud import templates
 from channels_app.providers.error_codes import failure
 from channels_app.providers.recipients import digits_of
 from core import http_client, sizes
@@ -77,7 +79,8 @@ class CloudProvider:
         if file is None:
             return self._send(body)
         earlier_upload = file.uploaded_as
-        body[message.type]["id"] = earlier_upload or self._upload(file)
+        media = _media_object(message.type, body[message.type])
+        media["id"] = earlier_upload or self._upload(file)
         try:
             return self._send(body)
         except Rejected as error:
@@ -87,7 +90,7 @@ class CloudProvider:
             if error.code not in UPLOAD_GONE:
                 raise
         # Nothing was sent. An ID is valid for 30 days and for the number that uploaded it (§1.5).
-        body[message.type]["id"] = self._upload(file)
+        media["id"] = self._upload(file)
         return self._send(body)
 
     def _send(self, body: dict[str, Any]) -> Accepted:
@@ -171,12 +174,12 @@ class CloudProvider:
         body = answer.json_object()
         if answer.status == 200 and body is not None and "error" not in body:
             return _number_report(body, secrets=(self._token,))
-        refusal = _refusal(answer, body, secrets=(self._token,))
-        text = refusal.detail
-        if not error_codes.lookup(refusal.code).known and refusal.title not in text:
+        found = refusal(answer, body, secrets=(self._token,))
+        text = found.detail
+        if not error_codes.lookup(found.code).known and found.title not in text:
             # Only Meta's own title explains an unknown code.
-            text = f"{refusal.title}: {text}" if text else refusal.title
-        return ConnectionReport(False, refusal.code, text, {"code": refusal.code})
+            text = f"{found.title}: {text}" if text else found.title
+        return ConnectionReport(False, found.code, text, {"code": found.code})
 
     def _request(
         self, method: str, path: str, *, media_id: str = "", **options: Any
@@ -237,6 +240,8 @@ def _object(message: OutboundMessage) -> Any:
     content: Any = message.content
     if message.type in FILE_TYPES:
         return _file_object(message)
+    if message.type == "template" and message.file is not None:
+        return _template_object(message, message.file)
     if message.type == "contacts":
         # The only type whose object is a list in Meta's format.
         if isinstance(content, Mapping):
@@ -251,6 +256,30 @@ def _object(message: OutboundMessage) -> Any:
     if not content:
         raise failure(Rejected, "invalid_content")
     return content
+
+
+def _template_object(message: OutboundMessage, file: OutboundFile) -> dict[str, Any]:
+    """Return a template whose header is a stored file, complete except for the upload ID (§11.5).
+
+    Raises Rejected if it has no such header.
+    """
+    content: dict[str, Any] = copy.deepcopy(dict(message.content))
+    kind, media = templates.header_media(content) or ("", None)
+    if not isinstance(media, dict):
+        raise failure(Rejected, "invalid_content")
+    for name in ("media", "link", "id"):
+        media.pop(name, None)
+    # Of the headers only a document has a name.
+    if kind == "document":
+        media.setdefault("filename", file.filename)
+    return content
+
+
+def _media_object(type_: str, content: Any) -> dict[str, Any]:
+    """Return the object within the message's own that names the upload."""
+    found = templates.header_media(content) if type_ == "template" else (type_, content)
+    assert found is not None
+    return found[1]  # type: ignore[return-value]
 
 
 def _file_object(message: OutboundMessage) -> dict[str, Any]:
@@ -310,7 +339,7 @@ def _transfer_error(
     secrets: tuple[str, ...],
 ) -> SendError:
     """Interpret a failed upload or download, which cannot have sent a message."""
-    error = _refusal(answer, body, secrets=secrets)
+    error = refusal(answer, body, secrets=secrets)
     if isinstance(error, Unknown):
         return failure(Transient, code, error.detail or error.title, http_status=answer.status)
     return error
@@ -323,7 +352,7 @@ def read_answer(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) ->
         accepted = _accepted(body)
         if accepted is not None:
             return accepted
-    raise _refusal(answer, body, secrets=secrets)
+    raise refusal(answer, body, secrets=secrets)
 
 
 def _accepted(body: Mapping[str, Any]) -> Accepted | None:
@@ -339,9 +368,10 @@ def _accepted(body: Mapping[str, Any]) -> Accepted | None:
     return Accepted(message_id, recipient, held=held)
 
 
-def _refusal(
+def refusal(
     answer: http_client.Answer, body: Mapping[str, Any] | None, *, secrets: tuple[str, ...]
 ) -> SendError:
+    """Return the error of a response that is no success: Rejected, Transient or Unknown. Pure."""
     status = answer.status
     error = body.get("error") if body is not None else None
     if isinstance(error, Mapping) and (code := _code(error.get("code"))) is not None:
@@ -364,7 +394,8 @@ def _graph_error(
     )
     message = http_client.safe_text(error.get("message"), secrets=secrets)
     data = error.get("error_data")
-    details = data.get("details") if isinstance(data, Mapping) else None
+    # Only the account API writes a text for its users (§11.3).
+    details = data.get("details") if isinstance(data, Mapping) else error.get("error_user_msg")
     title = error_codes.source_text(error_codes.title_for(code, message))
     if not rule.known:
         title = re.sub(r"^\(#\d+\)\s*", "", message) or title
