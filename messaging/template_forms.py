@@ -6,14 +6,17 @@ It only converts: between what a page sends and the draft whose rules are in
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from django.http import QueryDict
 
+from channels_app.models import MessageTemplate
 from channels_app.providers.cloud import templates
 from channels_app.providers.cloud.templates import AUTHENTICATION, NAMED, POSITIONAL, Definition
+from messaging import content as contents
 
 # What the form can make; a template with other parts is not edited here.
 _PARTS: Final = frozenset({"HEADER", "BODY", "FOOTER", "BUTTONS"})
@@ -77,6 +80,8 @@ class TemplateForm:
     given_examples: dict[str, str] = field(default_factory=dict)
     security_recommendation: bool = True
     expires_after_minutes: str = "10"
+    # Whether the variables of an existing template have names; those of a new one are as written.
+    fixed_names: bool | None = None
 
     @classmethod
     def from_post(cls, data: QueryDict) -> TemplateForm:
@@ -127,6 +132,16 @@ class TemplateForm:
             ]
         return form
 
+    def belongs_to(self, template: MessageTemplate) -> None:
+        """Keep what an edit of this template cannot change."""
+        definition = template.definition
+        self.account, self.name = template.business_account_id, definition.name
+        self.language, self.fixed_names = definition.language, definition.is_named
+
+    @property
+    def media_id(self) -> uuid.UUID | None:
+        return contents.media_id({"media": self.media})
+
     @property
     def is_code(self) -> bool:
         return self.category == AUTHENTICATION
@@ -137,6 +152,8 @@ class TemplateForm:
 
     @property
     def is_named(self) -> bool:
+        if self.fixed_names is not None:
+            return self.fixed_names
         names = templates.variables(self.body) + self._header_variables
         return any(not name.isdecimal() for name in names)
 
@@ -234,7 +251,7 @@ class TemplateForm:
         """Return the template as the customer will see it, filled with the examples."""
         definition = self.definition()
         values: dict[str, Any] = {one.key: one.value for one in self._examples() if one.value}
-        if self.has_file and self.media:
+        if self.has_file and self.media_id:
             values["header"] = {"media": self.media}
         for index, row in enumerate(self.buttons):
             if row.kind == "COPY_CODE":

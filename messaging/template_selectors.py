@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from django.utils import timezone
 
+from channels_app.incidents import reason_text
 from channels_app.models import Channel, Incident, MessageTemplate, Provider, TemplateSync
 from channels_app.providers.cloud import templates
 
@@ -28,6 +29,13 @@ class Account:
     def channel(self) -> Channel:
         """The channel with whose credentials Meta is asked: an active one if there is one."""
         return self.channels[0]
+
+    @property
+    def problem(self) -> str:
+        """Why the last attempt to read it failed, in words; "" if it did not."""
+        if self.sync is None:
+            return ""
+        return reason_text.describe(self.sync.error_code, self.sync.error_detail)
 
     @property
     def name(self) -> str:

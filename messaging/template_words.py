@@ -201,7 +201,9 @@ def status(code: str) -> Word:
     """Return a status in words. Meta adds new ones: these are shown as they are."""
     return STATUSES.get(
         code.upper(),
-        Word(code, "warning", _("Alterna does not know this status. WhatsApp Manager explains it.")),
+        Word(
+            code, "warning", _("Alterna does not know this status. WhatsApp Manager explains it.")
+        ),
     )
 
 
@@ -219,9 +221,7 @@ def rejection(code: str) -> Word | None:
     """Return why Meta rejected a template and what to do; None if Meta names no reason."""
     if code.upper() in ("", "NONE"):
         return None
-    return REJECTIONS.get(
-        code.upper(), Word(code, "", _("WhatsApp Manager explains the reason."))
-    )
+    return REJECTIONS.get(code.upper(), Word(code, "", _("WhatsApp Manager explains the reason.")))
 
 
 def language(code: str) -> Text:

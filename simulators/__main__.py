@@ -20,6 +20,7 @@ from simulators.base import JsonObject, serve
 from simulators.evolution import app as evolution_app
 from simulators.evolution import model as evolution_model
 from simulators.graph import app as graph_app
+from simulators.graph import demo_templates
 from simulators.wwebjs import app as wwebjs_app
 
 
@@ -65,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
         help="one number on both: Graph echoes what wwebjs-api sends",
     )
     commands.add_argument(
+        "--demo-templates", action="store_true", help="the account has the demo's templates"
+    )
+    commands.add_argument(
         "--numbers", action="store_true", help="print the number of each scenario and exit"
     )
     return commands
@@ -86,6 +90,7 @@ def configured_simulators(options: argparse.Namespace) -> list[ConfiguredSimulat
             demo=number,
             webhook_url=options.graph_webhook_url,
             status_delay=options.status_delay,
+            templates=demo_templates.TEMPLATES if options.demo_templates else (),
         )
         chosen.append(
             ConfiguredSimulator(

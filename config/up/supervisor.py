@@ -345,7 +345,8 @@ class Supervisor:
         }
         for name in SIMULATORS:
             options[f"{name}-port"] = str(self.options.simulator_port(name))
-        return [word for name, value in options.items() for word in (f"--{name}", value)]
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        return [*words, "--demo-templates"]
 
     async def _check_ports(self) -> None:
         required = [(self.options.host, self.options.port)]

@@ -98,8 +98,7 @@ class Input:
         labels = (_("Latitude"), _("Longitude"), _("Name of the place"), _("Address"))
         value = self.value or {}
         return [
-            (name, label, value.get(name, ""))
-            for name, label in zip(_PLACE, labels, strict=True)
+            (name, label, value.get(name, "")) for name, label in zip(_PLACE, labels, strict=True)
         ]
 
 
@@ -200,9 +199,7 @@ class CheckTemplateView(StaffPermissionRequiredMixin, View):
 
 def _template(recipient: Recipient, pk: int) -> MessageTemplate:
     account = recipient.channel.business_account_id
-    return get_object_or_404(
-        MessageTemplate, pk=pk, business_account_id=account, deleted_at=None
-    )
+    return get_object_or_404(MessageTemplate, pk=pk, business_account_id=account, deleted_at=None)
 
 
 def _values(definition: templates.Definition, data: QueryDict) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from django import forms
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -17,9 +18,9 @@ from accounts.access import StaffPermissionRequiredMixin
 from channels_app import message_templates
 from channels_app.incidents import reason_text
 from channels_app.models import MessageTemplate
-from channels_app.providers.base import SendError
+from channels_app.providers.base import SendError, Unknown
 from channels_app.providers.cloud import template_drafts, templates
-from messaging import template_forms, template_selectors, template_words
+from messaging import template_changes, template_forms, template_selectors, template_words
 from messaging.template_forms import TemplateForm
 
 PER_PAGE = 50
@@ -145,10 +146,10 @@ class CheckDraftView(StaffPermissionRequiredMixin, View):
     permissions = ("channels_app.view_messagetemplate",)
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        form = TemplateForm.from_post(request.POST)
-        template = None
+        form, template = TemplateForm.from_post(request.POST), None
         if (pk := request.POST.get("template", "")).isdecimal():
-            template = _stored(int(pk))
+            template = _editable(int(pk))
+            form.belongs_to(template)
         errors = {key: text for key, text in _errors(form, template).items()
                   if not form.untouched(key)}  # fmt: skip
         context = _form_context(form, template, errors)
@@ -244,8 +245,7 @@ class TemplateUpdateView(StaffPermissionRequiredMixin, View):
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         template = _editable(pk)
         form = TemplateForm.from_post(request.POST)
-        form.account, form.name = template.business_account_id, template.name
-        form.language = template.language
+        form.belongs_to(template)
         return _submit(request, form, template)
 
 
@@ -260,9 +260,8 @@ class TemplateDeleteView(StaffPermissionRequiredMixin, View):
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         template = _stored(pk)
         try:
-            message_templates.delete(
-                template, all_languages=request.POST.get("which") == "all"
-            )
+            for one in _languages(template) if request.POST.get("which") == "all" else [template]:
+                message_templates.delete(one)
         except SendError as error:
             return self._page(request, template, refused=_refusal(error))
         messages.success(request, _("The template was deleted."))
@@ -271,9 +270,7 @@ class TemplateDeleteView(StaffPermissionRequiredMixin, View):
     def _page(
         self, request: HttpRequest, template: MessageTemplate, *, refused: str = ""
     ) -> HttpResponse:
-        others = MessageTemplate.objects.filter(
-            business_account_id=template.business_account_id, name=template.name, deleted_at=None
-        ).exclude(pk=template.pk)
+        others = [one for one in _languages(template) if one.pk != template.pk]
         context = {"template": template, "others": others, "refused": refused}
         status = 409 if refused else 200
         return render(request, "message_templates/delete.html", context, status=status)
@@ -311,6 +308,14 @@ class SyncView(StaffPermissionRequiredMixin, View):
         return redirect("message_templates:list")
 
 
+def _languages(template: MessageTemplate) -> list[MessageTemplate]:
+    """Return the template in all its languages."""
+    rows = MessageTemplate.objects.filter(
+        business_account_id=template.business_account_id, name=template.name, deleted_at=None
+    )
+    return list(rows)
+
+
 def _account(account_id: str) -> template_selectors.Account:
     found = [one for one in template_selectors.accounts() if one.id == account_id]
     if not found:
@@ -326,11 +331,10 @@ def _editable(pk: int) -> MessageTemplate:
 
 
 def _refusal(error: SendError) -> str:
-    return str(error)
-
-
-def _upload_example(channel: Any, form: TemplateForm) -> str:
-    return ""
+    """Return why Meta did not do it, in words."""
+    if error.outcome == Unknown.outcome:
+        return _("Meta did not answer. It may have been done: synchronize before you try again.")
+    return reason_text.describe(error.code, error.detail or error.title)
 
 
 def _form_page(
@@ -356,13 +360,11 @@ def _submit(
     if errors := _errors(form, template):
         return _form_page(request, form, template, errors=errors)
     try:
-        channel = _account(form.account).channel
-        handle = _upload_example(channel, form) if form.has_file else ""
-        if template is None:
-            template = message_templates.create(channel, form.draft(handle=handle))
-        else:
-            message_templates.edit(template, form.draft(handle=handle))
+        template = template_changes.submit(form, _account(form.account).channel, template)
     except SendError as error:
         return _form_page(request, form, template, refused=_refusal(error))
+    except ValidationError as error:
+        errors = {key: " ".join(texts) for key, texts in error.message_dict.items()}
+        return _form_page(request, form, template, errors=errors)
     messages.success(request, _("The template was submitted. Meta reviews it now."))
     return redirect("message_templates:detail", pk=template.pk)

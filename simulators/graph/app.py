@@ -173,6 +173,8 @@ class GraphSettings:
     webhook_attempts: int = 6
     webhook_retry_delay: float = 0.5
     batch_window: float = 0.0
+    # Templates of the account of ``demo``, as rows of Meta's list.
+    templates: tuple[JsonObject, ...] = ()
 
 
 # -- wire helpers ------------------------------------------------------------------------------
@@ -249,6 +251,8 @@ class GraphSimulator(Simulator):
         super().__init__(settings)
         self.settings: GraphSettings = settings
         self.templates = templates.TemplateBook()
+        for row in settings.templates:
+            self.templates.add(settings.demo.waba_id, row)
         self._uploads: dict[str, int] = {}
         self._media: dict[str, _Media] = {}
         self._history: dict[str, list[JsonObject]] = {}
