@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Subquery
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -58,13 +58,11 @@ class SyncResult:
 def find(channel: Channel, name: str, language: str) -> MessageTemplate | None:
     """Return the template with this name and language in the channel's account, or None.
 
-    One query, which uses an index.
+    One query, which uses an index; the channel's credentials need not be loaded.
     """
-    account = channel.business_account_id
-    if not account:
-        return None
+    account = CloudCredentials.objects.filter(channel=channel.pk).values("business_account_id")
     live = MessageTemplate.objects.filter(
-        business_account_id=account, name=name, language=language, deleted_at=None
+        business_account_id=Subquery(account), name=name, language=language, deleted_at=None
     )
     # A name that returned after a deletion can be here twice until the next synchronization.
     return live.order_by("-synced_at", "-pk").first()
@@ -152,21 +150,28 @@ def enqueue_if_changed(channel: Channel, before: Channel | None) -> None:
         queue.enqueue_template_sync(channel.business_account_id)
 
 
-def enqueue_after_change(channel: Channel) -> None:
-    """Enqueue a synchronization after something changed at Meta, once the transaction commits."""
-    if channel.business_account_id:
-        at = timezone.now() + CHANGE_DELAY
-        queue.enqueue_template_sync(channel.business_account_id, at=at)
+def enqueue_after_change(channel: Channel) -> bool:
+    """Enqueue a synchronization after something changed at Meta, once the transaction commits.
+
+    Returns False if the channel does not know its account.
+    """
+    account = channel.business_account_id
+    if account:
+        queue.enqueue_template_sync(account, why="changed", at=timezone.now() + CHANGE_DELAY)
+    return bool(account)
 
 
-def enqueue_if_stale(channel: Channel) -> None:
-    """Enqueue a synchronization if what is known of the account may be outdated."""
+def enqueue_if_outdated(channel: Channel) -> None:
+    """Enqueue a synchronization, because what is known of the account may be outdated.
+
+    It begins STALE_AFTER after the last one: a program may repeat the same error all day.
+    """
     account = channel.business_account_id
     if channel.kind != Provider.OFFICIAL or not (account and channel.access_token):
         return
-    recent = TemplateSync.objects.filter(pk=account, tried_at__gt=timezone.now() - STALE_AFTER)
-    if not recent.exists():
-        queue.enqueue_template_sync(account)
+    last = TemplateSync.objects.filter(pk=account).values_list("tried_at", flat=True).first()
+    at = None if last is None else last + STALE_AFTER
+    queue.enqueue_template_sync(account, why="outdated", at=at)
 
 
 def _record(account: str, started: dt.datetime, error: SendError | None) -> bool:

@@ -63,14 +63,14 @@ def enqueue_test(channel_id: int) -> None:
         defer(TRY_CREDENTIALS, lock=name, queueing_lock=name, channel_id=channel_id)
 
 
-def enqueue_template_sync(account: str, *, at: dt.datetime | None = None) -> None:
+def enqueue_template_sync(account: str, *, why: str = "", at: dt.datetime | None = None) -> None:
     """Enqueue the synchronization of an account's templates when the transaction commits.
 
-    One that is queued already is not repeated.
+    One that is queued already for the same reason is not repeated; another one may be due sooner.
     """
     name = f"templates:{account}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
-        defer(SYNC_TEMPLATES, lock=name, queueing_lock=name, at=at, account=account)
+        defer(SYNC_TEMPLATES, queueing_lock=f"{name}:{why}", at=at, account=account)
 
 
 def enqueue_alert(incident_id: int, *, what: str, by: str) -> None:

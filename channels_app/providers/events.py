@@ -275,6 +275,14 @@ class AccountEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateEvent:
+    """Something about a template of the account changed. Its details are in the provider's list."""
+
+    channel_key: str
+    account_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class PreferenceEvent:
     """A customer stopped, or resumed, the marketing messages of the business.
 
@@ -312,6 +320,7 @@ Event = (
     | QrEvent
     | CallEvent
     | AccountEvent
+    | TemplateEvent
     | PreferenceEvent
     | UnsupportedEvent
 )

@@ -21,7 +21,7 @@ from core.text import is_storable
 from core.transactions import run_atomic
 from messaging import contacts, queue, sequence
 from messaging import content as contents
-from messaging.delivery import attempts, policy, runner, statuses
+from messaging.delivery import attempts, policy, runner, statuses, template_content
 from messaging.live import publisher
 from messaging.media import files
 from messaging.models import Conversation, Media, Message
@@ -88,6 +88,9 @@ def accept_message(
         return Acceptance(replayed, created=False)
     if not channel.active:
         raise ValidationError({"channel": _("This channel is not active.")})
+    if type == "template":
+        prepared = template_content.prepare(channel, content)
+        content, file, text = prepared.content, prepared.file, prepared.text or text
 
     def store() -> Message:
         message = Message(
@@ -155,8 +158,12 @@ def _validated(
     elif channel is not None and conversation.channel_id != channel.pk:
         errors["conversation"] = _("This conversation is on another channel.")
     try:
-        contents.validate(type_, text, content)
-        file = files.of_content(type_, content)
+        if type_ == "template" and template_content.is_short(content):
+            template_content.validate_short(content)
+        else:
+            contents.validate(type_, text, content)
+        # That of a template is known when it is filled in.
+        file = files.of_content(type_, content) if type_ != "template" else None
     except ValidationError as error:
         errors.update(error.message_dict)
     if len(client_reference) > MAX_KEY:
@@ -210,7 +217,7 @@ def _store(
     if reply_to:
         message.reply_to = _quoted(conversation, reply_to)
     if message.media is not None:
-        files.lock_for_use(message.media, type_=message.type)
+        files.lock_for_use(message.media, field=files.field_of(message.type, message.content))
     _wait_behind_others(message)
     message.save(force_insert=True)
     _bump_conversation(conversation, now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import structlog
 from django.utils import timezone
 
+from channels_app import message_templates
 from channels_app.connections import circuit_breaker, session_engines
 from channels_app.models import Connection
 from channels_app.providers import error_codes
@@ -101,6 +102,8 @@ def _record_failure(
     http_status: int | None = None,
 ) -> None:
     connection, route = attempt.connection, attempt.route
+    if code in message_templates.OUTDATED_CODES and route == Route.OFFICIAL:
+        message_templates.enqueue_if_outdated(connection.channel)
     rule = error_codes.lookup(code, http_status=http_status)
     if code in _CHECK_SESSION and not late:
         session_engines.send_failed(connection, code)

@@ -105,7 +105,7 @@ REASONS: dict[str, str | Promise] = {
     "fallback_retry": _("The fallback may be available again."),
     "no_fallback": _("The channel has no working fallback."),
     "never_fall_back": _("This rejection cannot be retried on another route."),
-    "opted_out": _("The customer stopped marketing messages; no other route may send this one."),
+    "opted_out": _("The customer stopped marketing messages; no route may send this one."),
     "opt_in_only": _("Sending this message through another route could harm the number."),
     "pair_limit": _("WhatsApp limits how many messages this customer receives in a short time."),
     "too_old": _("The message is too old to be sent again."),
@@ -122,12 +122,16 @@ REASONS: dict[str, str | Promise] = {
 }
 
 
+# Meta's categories of templates.
+MARKETING, NOT_MARKETING = "MARKETING", frozenset({"UTILITY", "AUTHENTICATION"})
+
+
 @dataclass(frozen=True, slots=True)
 class MessageFacts:
     """`round_started_at` is when the message, or its latest manual retry, was requested.
 
     `send_seconds` is the maximum duration of a send on the primary route. `marketing_stopped`:
-    the customer stopped marketing messages.
+    the customer stopped marketing messages. `template_category` is Meta's, "" if it is unknown.
     """
 
     round: int
@@ -136,15 +140,21 @@ class MessageFacts:
     send_seconds: float = 0
     type: str = "text"
     marketing_stopped: bool = False
+    template_category: str = ""
 
     @property
     def opted_out(self) -> bool:
-        """Whether it may be marketing, which the customer stopped.
+        """Whether it may be marketing, which the customer stopped: no fallback sends it.
 
-        Only templates are marketing, and only Meta knows which of them: the primary route is
-        asked, and no fallback sends it.
+        Only templates are marketing. Of one whose category is unknown, Meta decides.
         """
-        return self.type == "template" and self.marketing_stopped
+        may_be_marketing = self.template_category not in NOT_MARKETING
+        return self.type == "template" and self.marketing_stopped and may_be_marketing
+
+    @property
+    def is_stopped_marketing(self) -> bool:
+        """Whether it is marketing, which the customer stopped: Meta would reject it."""
+        return self.opted_out and self.template_category == MARKETING
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +323,8 @@ def _by_primary(
     """Return the step of a message that no fallback has tried, regardless of breaker and limits."""
     if tried:
         return _after_primary(tried, rules, to_fallback, now=now)
+    if message.is_stopped_marketing:
+        return Fail("opted_out")
     return Attempt(
         rules.primary.route, "first" if message.round == 1 else "asked", rules.primary.key
     )

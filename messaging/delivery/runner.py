@@ -42,6 +42,7 @@ from messaging.delivery import (
     policy,
     rate_limits,
     statuses,
+    template_content,
 )
 from messaging.live import publisher
 from messaging.media import files
@@ -439,7 +440,15 @@ def facts_of(message: Message) -> policy.MessageFacts:
         send_seconds=SEND_SLACK + longest_send(timeout, size),
         type=message.type,
         marketing_stopped=message.conversation.contact.marketing_stopped,
+        template_category=_template_category(message),
     )
+
+
+def _template_category(message: Message) -> str:
+    """Return the category of the message's template, which only matters after a stop."""
+    if message.type != "template" or not message.conversation.contact.marketing_stopped:
+        return ""
+    return template_content.category(message.conversation.channel, message.content)
 
 
 def rules_of(channel: Channel, *, with_fallbacks: bool = True) -> policy.ChannelRules:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from django.db.models import Q
 from django.utils import timezone
 
+from channels_app import message_templates
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident
 from channels_app.providers import addresses
-from channels_app.providers.events import AccountEvent, PreferenceEvent
+from channels_app.providers.events import AccountEvent, PreferenceEvent, TemplateEvent
 from messaging import contacts
 from messaging.models import Contact
 
@@ -28,6 +29,11 @@ def apply_account(channel: Channel, event: AccountEvent) -> None:
         kind=Incident.Kind.NOTICE if event.passing else Incident.Kind.ACCOUNT,
         code=event.topic,
     )
+
+
+def apply_template(channel: Channel, event: TemplateEvent) -> str | None:
+    """Have the templates of the account synchronized. Returns the name of a skip, or None."""
+    return None if message_templates.enqueue_after_change(channel) else "account_not_configured"
 
 
 def apply_preference(channel: Channel, event: PreferenceEvent) -> None:

@@ -36,6 +36,7 @@ from channels_app.providers.events import (
     ReceiptEvent,
     RevokeEvent,
     SessionEvent,
+    TemplateEvent,
     VoteEvent,
 )
 from channels_app.providers.message_keys import message_key
@@ -103,7 +104,7 @@ def apply_events(events: Iterable[Event], channels: Mapping[str, Channel]) -> di
 
 def _concerned(item: Event, channels: Mapping[str, Channel]) -> Sequence[Channel]:
     """Return the channels that an event concerns: one, or all of an account."""
-    if isinstance(item, AccountEvent) and not item.channel_key:
+    if isinstance(item, AccountEvent | TemplateEvent) and not item.channel_key:
         return channels.of_account(item) if isinstance(channels, _ChannelsOfApp) else ()
     channel = channels.get(item.channel_key)
     return () if channel is None else (channel,)
@@ -168,14 +169,14 @@ class _ChannelsOfApp(Mapping[str, Channel]):
             raise KeyError(phone_number_id)
         return channel
 
-    def of_account(self, event: AccountEvent) -> list[Channel]:
+    def of_account(self, event: AccountEvent | TemplateEvent) -> list[Channel]:
         """Return the channels with the number that the event names, or else those of its account.
 
         A channel that does not know its account may be one of any account of the app.
         """
         official = Channel.objects.select_related("cloud").filter(kind=Provider.OFFICIAL)
         same_app = [one for one in official.order_by("pk") if one.app_secret == self._secret]
-        number = event.phone_number
+        number = event.phone_number if isinstance(event, AccountEvent) else ""
         named = [one for one in same_app if number and _digits(one.phone_number) == number]
         if named or not event.account_id:
             return named
@@ -504,5 +505,6 @@ HANDLERS: dict[type, Callable[[Channel, Any], str | None]] = {
     SessionEvent: _apply_session,
     CallEvent: calls.note_incoming,
     AccountEvent: account.apply_account,
+    TemplateEvent: account.apply_template,
     PreferenceEvent: account.apply_preference,
 }

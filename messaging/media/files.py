@@ -25,7 +25,7 @@ from django.utils.translation import gettext_lazy as _
 
 from channels_app.connections import registry
 from channels_app.models import Channel
-from channels_app.providers import engines, media_types
+from channels_app.providers import engines, header_media, media_types
 from channels_app.providers.base import Downloads, OutboundFile, Rejected, SendError
 from core.text import storable
 from messaging import content as contents
@@ -128,42 +128,56 @@ def suggested_type(media: Media) -> str:
     return media_types.best_type(media.mime_type, media.size) or "document"
 
 
-def of_content(type_: str, content: Any) -> Media | None:
-    """Return the stored file that a message's object names; None for a link or no file.
+def field_of(type_: str, content: Any) -> str:
+    """Return the path of the object that names the message's file."""
+    found = header_media.find(type_, content)
+    if found is None:
+        return type_
+    kind, _file = found
+    return f"interactive.header.{kind}" if type_ == "interactive" else f"template.header.{kind}"
 
-    Raises ValidationError, keyed by the type, if the file does not exist or does not suit the type.
+
+def of_content(type_: str, content: Any) -> Media | None:
+    """Return the stored file that a message's object or its header names; None for a link or none.
+
+    Raises ValidationError, keyed by the object's path, if the file does not exist or does not suit
+    the type.
     """
-    media_id = contents.media_id(content) if type_ in contents.MEDIA_TYPES else None
+    kind, named = type_, content
+    if type_ not in contents.MEDIA_TYPES:
+        kind, named = header_media.find(type_, content) or ("", None)
+    media_id = contents.media_id(named)
     if media_id is None:
         return None
+    field = field_of(type_, content)
     media = Media.objects.filter(pk=media_id, state=Media.State.STORED).first()
     if media is None:
-        raise ValidationError({type_: _("There is no such upload.")})
-    limit = media_types.LIMITS[type_]
+        raise ValidationError({field: _("There is no such upload.")})
+    limit = media_types.LIMITS[kind]
     if media.mime_type not in limit.mime_types:
         raise ValidationError(
             {
-                type_: _("A file of type %(mime)s cannot be sent as this message type.")
+                field: _("A file of type %(mime)s cannot be sent as this message type.")
                 % {"mime": media.mime_type}
             }
         )
     if media.size > limit.most_bytes:
         raise ValidationError(
             {
-                type_: _("The file has %(size)s; WhatsApp accepts at most %(most)s.")
+                field: _("The file has %(size)s; WhatsApp accepts at most %(most)s.")
                 % {"size": filesizeformat(media.size), "most": filesizeformat(limit.most_bytes)}
             }
         )
     return media
 
 
-def lock_for_use(media: Media, *, type_: str) -> None:
+def lock_for_use(media: Media, *, field: str) -> None:
     """Mark the file as a message's; cleanup cannot delete it, now or later. In a transaction.
 
-    Raises ValidationError, keyed by the type, if it has just been deleted.
+    Raises ValidationError, keyed by the field, if it has just been deleted.
     """
     if not Media.objects.filter(pk=media.pk).update(attached=True):
-        raise ValidationError({type_: _("There is no such upload.")})
+        raise ValidationError({field: _("There is no such upload.")})
 
 
 def outbound_file(message: Message, *, channel: Channel) -> OutboundFile | None:

@@ -138,6 +138,12 @@ def read(field: str, value: Value, account_id: str) -> AccountEvent | Unsupporte
     )
 
 
+def is_about_template(field: str, value: Value) -> bool:
+    """Return whether a change says that a template of the account is different now (§11.8)."""
+    about = field.startswith("message_template_") or field == "template_category_update"
+    return about or "message_template_id" in value
+
+
 def read_error(channel_key: str, error: Value) -> AccountEvent:
     """Return the event of an error that concerns the number and no message."""
     code = str(error.get("code", ""))[:20] or "failed"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from channels_app.providers import addresses, error_codes, files
+from channels_app.providers import addresses, error_codes, files, header_media
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
@@ -18,7 +17,6 @@ from channels_app.providers.base import (
     Transient,
     Unknown,
 )
-from channels_app.providers.cloud import templates
 from channels_app.providers.error_codes import failure
 from channels_app.providers.recipients import digits_of
 from core import http_client, sizes
@@ -79,8 +77,7 @@ class CloudProvider:
         if file is None:
             return self._send(body)
         earlier_upload = file.uploaded_as
-        media = _media_object(message.type, body[message.type])
-        media["id"] = earlier_upload or self._upload(file)
+        set_upload_id(body, earlier_upload or self._upload(file))
         try:
             return self._send(body)
         except Rejected as error:
@@ -90,7 +87,7 @@ class CloudProvider:
             if error.code not in UPLOAD_GONE:
                 raise
         # Nothing was sent. An ID is valid for 30 days and for the number that uploaded it (§1.5).
-        media["id"] = self._upload(file)
+        set_upload_id(body, self._upload(file))
         return self._send(body)
 
     def _send(self, body: dict[str, Any]) -> Accepted:
@@ -174,12 +171,12 @@ class CloudProvider:
         body = answer.json_object()
         if answer.status == 200 and body is not None and "error" not in body:
             return _number_report(body, secrets=(self._token,))
-        found = refusal(answer, body, secrets=(self._token,))
-        text = found.detail
-        if not error_codes.lookup(found.code).known and found.title not in text:
+        refusal = _refusal(answer, body, secrets=(self._token,))
+        text = refusal.detail
+        if not error_codes.lookup(refusal.code).known and refusal.title not in text:
             # Only Meta's own title explains an unknown code.
-            text = f"{found.title}: {text}" if text else found.title
-        return ConnectionReport(False, found.code, text, {"code": found.code})
+            text = f"{refusal.title}: {text}" if text else refusal.title
+        return ConnectionReport(False, refusal.code, text, {"code": refusal.code})
 
     def _request(
         self, method: str, path: str, *, media_id: str = "", **options: Any
@@ -225,6 +222,17 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
     return body
 
 
+def set_upload_id(body: dict[str, Any], media_id: str) -> None:
+    """Put the ID of the uploaded file where the body of a send names it. Pure."""
+    type_ = body["type"]
+    if type_ in FILE_TYPES:
+        body[type_]["id"] = media_id
+        return
+    _kind, file = header_media.find(type_, body[type_]) or ("", {})
+    given = {name: file[name] for name in file if name not in ("media", "link", "id")}
+    body[type_] = header_media.replace(type_, body[type_], {**given, "id": media_id})
+
+
 def _recipient(to: str) -> dict[str, str]:
     """Return the field that names the recipient.
 
@@ -240,8 +248,6 @@ def _object(message: OutboundMessage) -> Any:
     content: Any = message.content
     if message.type in FILE_TYPES:
         return _file_object(message)
-    if message.type == "template" and message.file is not None:
-        return _template_object(message, message.file)
     if message.type == "contacts":
         # The only type whose object is a list in Meta's format.
         if isinstance(content, Mapping):
@@ -256,30 +262,6 @@ def _object(message: OutboundMessage) -> Any:
     if not content:
         raise failure(Rejected, "invalid_content")
     return content
-
-
-def _template_object(message: OutboundMessage, file: OutboundFile) -> dict[str, Any]:
-    """Return a template whose header is a stored file, complete except for the upload ID (§11.5).
-
-    Raises Rejected if it has no such header.
-    """
-    content: dict[str, Any] = copy.deepcopy(dict(message.content))
-    kind, media = templates.header_media(content) or ("", None)
-    if not isinstance(media, dict):
-        raise failure(Rejected, "invalid_content")
-    for name in ("media", "link", "id"):
-        media.pop(name, None)
-    # Of the headers only a document has a name.
-    if kind == "document":
-        media.setdefault("filename", file.filename)
-    return content
-
-
-def _media_object(type_: str, content: Any) -> dict[str, Any]:
-    """Return the object within the message's own that names the upload."""
-    found = templates.header_media(content) if type_ == "template" else (type_, content)
-    assert found is not None
-    return found[1]  # type: ignore[return-value]
 
 
 def _file_object(message: OutboundMessage) -> dict[str, Any]:
@@ -339,7 +321,7 @@ def _transfer_error(
     secrets: tuple[str, ...],
 ) -> SendError:
     """Interpret a failed upload or download, which cannot have sent a message."""
-    error = refusal(answer, body, secrets=secrets)
+    error = _refusal(answer, body, secrets=secrets)
     if isinstance(error, Unknown):
         return failure(Transient, code, error.detail or error.title, http_status=answer.status)
     return error
@@ -352,7 +334,7 @@ def read_answer(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) ->
         accepted = _accepted(body)
         if accepted is not None:
             return accepted
-    raise refusal(answer, body, secrets=secrets)
+    raise _refusal(answer, body, secrets=secrets)
 
 
 def _accepted(body: Mapping[str, Any]) -> Accepted | None:
@@ -368,10 +350,14 @@ def _accepted(body: Mapping[str, Any]) -> Accepted | None:
     return Accepted(message_id, recipient, held=held)
 
 
-def refusal(
+def error_of(answer: http_client.Answer, *, secrets: tuple[str, ...]) -> SendError:
+    """Return the error of a response that is no success: Rejected, Transient or Unknown. Pure."""
+    return _refusal(answer, answer.json_object(), secrets=secrets)
+
+
+def _refusal(
     answer: http_client.Answer, body: Mapping[str, Any] | None, *, secrets: tuple[str, ...]
 ) -> SendError:
-    """Return the error of a response that is no success: Rejected, Transient or Unknown. Pure."""
     status = answer.status
     error = body.get("error") if body is not None else None
     if isinstance(error, Mapping) and (code := _code(error.get("code"))) is not None:

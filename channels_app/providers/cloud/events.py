@@ -28,6 +28,7 @@ from channels_app.providers.events import (
     Receipt,
     ReceiptEvent,
     RevokeEvent,
+    TemplateEvent,
     UnsupportedEvent,
 )
 from channels_app.providers.times import from_seconds
@@ -140,7 +141,11 @@ def _parts(
             # The progress of a call that the business made.
             yield UnsupportedEvent(key, f"call:{status.get('status')}"[:100])
     else:
-        yield account.read(field, value, account_id) or UnsupportedEvent(key, f"field:{field}")
+        report = account.read(field, value, account_id) or UnsupportedEvent(key, f"field:{field}")
+        if account.is_about_template(field, value):
+            yield TemplateEvent("", account_id)
+        if not (isinstance(report, UnsupportedEvent) and account.is_about_template(field, value)):
+            yield report
 
 
 # -- Who it is -----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from channels_app.providers.cloud import templates
 from channels_app.providers.cloud.client import (
     DEFAULT_GRAPH_URL,
     DEFAULT_GRAPH_VERSION,
-    refusal,
+    error_of,
 )
 from channels_app.providers.cloud.templates import Definition
 from channels_app.providers.error_codes import failure
@@ -178,7 +178,7 @@ class TemplateClient:
         body = answer.json_object()
         if 200 <= answer.status < 300 and body is not None and "error" not in body:
             return body
-        raise refusal(answer, body, secrets=(self._token,))
+        raise error_of(answer, secrets=(self._token,))
 
 
 _ANSWERED = ("status", "category")

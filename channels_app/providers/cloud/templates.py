@@ -215,21 +215,6 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def header_media(template: object) -> tuple[str, Mapping[str, Any]] | None:
-    """Return kind and object of the file in the header of a send (§11.5), or None.
-
-    `template` is the object of a message in Meta's form. The object is the one in it, no copy.
-    """
-    for component in _mappings(_mapping(template).get("components")):
-        parameters = _mappings(component.get("parameters"))
-        if _text(component.get("type")).lower() == "header" and parameters:
-            kind = _text(parameters[0].get("type")).lower()
-            media = parameters[0].get(kind)
-            if kind in MEDIA_KINDS and isinstance(media, Mapping):
-                return kind, media
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class _Block:
     """The template itself, or a card of its carousel. `prefix` precedes the keys of its fields."""
