@@ -305,7 +305,10 @@ def _link(url: Any, title: str = "") -> Line:
 
 
 def _template(parts: Mapping[str, Any], text: str) -> Iterator[Line]:
-    yield Line(str(parts.get("name") or text))
+    if text:
+        yield Line(text)
+        return
+    yield Line(str(parts.get("name") or ""))
     for component in contents.dicts(parts, "components"):
         values = (contents.text_at(one, "text") for one in contents.dicts(component, "parameters"))
         yield Line(" · ".join(filter(None, values)), muted=True)

@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 
 from channels_app.models import MessageTemplate
 from channels_app.providers.cloud import templates
-from core import formatting
 from messaging import content as contents
-from messaging import template_words
+from messaging import formatting, template_bubbles, template_words
+from messaging.models import Message
 
 register = template.Library()
 
@@ -98,6 +98,12 @@ def _button(button: templates.Button) -> Button:
 def is_empty(rendered: templates.Rendered) -> bool:
     """Return whether there is nothing to show of a rendered template yet."""
     return not (rendered.body or rendered.header_kind or rendered.buttons or rendered.footer)
+
+
+@register.filter
+def sent_template(message: Message) -> templates.Rendered | None:
+    """Return the template as the customer saw it, or None for another message."""
+    return template_bubbles.read(message.context)
 
 
 @register.filter

@@ -109,7 +109,7 @@ class TemplatePickerView(StaffPermissionRequiredMixin, View):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         recipient = Recipient.read(request.GET)
-        search = request.GET.get("search", "")
+        search = request.GET.get("search", "")[:100]
         found = template_selectors.to_pick(recipient.channel, search=search)
         context = {
             "recipient": recipient,

@@ -50,7 +50,9 @@ def test_the_list_says_the_state_of_each_template_and_what_to_do(
 ) -> None:
     page = parse(staff_client.get("/templates/").content)
 
-    rows = {row.all(class_="template-name")[0].text: row.text for row in page.all(data_template=None)}
+    rows = {
+        row.all(class_="template-name")[0].text: row.text for row in page.all(data_template=None)
+    }
     assert len(rows) == len(demo_templates.TEMPLATES)
     assert "Paused" in rows["oferta_da_semana"]
     assert "customers blocked or reported it" in rows["oferta_da_semana"]
@@ -78,7 +80,9 @@ def test_a_search_finds_names_and_texts_whatever_their_accents(
 ) -> None:
     page = parse(staff_client.get("/templates/", query).content)
 
-    assert {row.all(class_="template-name")[0].text for row in page.all(data_template=None)} == names
+    assert {
+        row.all(class_="template-name")[0].text for row in page.all(data_template=None)
+    } == names
 
 
 def test_a_synchronization_that_fails_is_told(
@@ -237,9 +241,12 @@ def test_outside_the_window_the_composer_offers_templates(
         name="B", kind="baileys", evolution_url="http://127.0.0.1:9", instance_name="b",
         evolution_api_key="k",
     )  # fmt: skip
-    assert "does not need templates" in staff_client.get(
-        "/conversations/templates/", {"channel": baileys.pk, "to": ""}
-    ).content.decode()
+    assert (
+        "does not need templates"
+        in staff_client.get(
+            "/conversations/templates/", {"channel": baileys.pk, "to": ""}
+        ).content.decode()
+    )
 
 
 def test_a_category_that_changed_is_told_before_sending(
@@ -322,7 +329,8 @@ def test_a_template_starts_a_new_conversation(staff_client: Client, account: Cha
     ("path", "permissions"),
     [
         ("/templates/", ("channels_app.view_messagetemplate",)),
-        ("/templates/new/", ("channels_app.view_messagetemplate", "channels_app.add_messagetemplate")),
+        ("/templates/new/",
+         ("channels_app.view_messagetemplate", "channels_app.add_messagetemplate")),
         ("/templates/{pk}/", ("channels_app.view_messagetemplate",)),
         ("/templates/{pk}/edit/",
          ("channels_app.view_messagetemplate", "channels_app.change_messagetemplate")),
