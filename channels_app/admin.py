@@ -16,13 +16,14 @@ from channels_app.channels import save_channel
 from channels_app.connections import circuit_breaker, connection_tests, readiness, remote_sessions
 from channels_app.forms import FallbackListField, SecretsForm
 from channels_app.incidents import reason_text
-from channels_app.models import Channel, Connection, FallbackRoute
+from channels_app.models import Channel, Connection, FallbackRoute, MessageTemplate
 from channels_app.providers import engines
 
 if TYPE_CHECKING:
     _ChannelAdmin = admin.ModelAdmin[Channel]
+    _TemplateAdmin = admin.ModelAdmin[MessageTemplate]
 else:
-    _ChannelAdmin = admin.ModelAdmin
+    _ChannelAdmin = _TemplateAdmin = admin.ModelAdmin
 
 
 class ChannelAdminForm(SecretsForm):
@@ -53,6 +54,37 @@ class ChannelAdminForm(SecretsForm):
         if "fallbacks" in cleaned:
             self.instance.fallbacks = cleaned["fallbacks"]
         return cleaned
+
+
+@admin.register(MessageTemplate)
+class MessageTemplateAdmin(_TemplateAdmin):
+    """Templates as Meta listed them; they are changed at Meta, by the product's own pages."""
+
+    list_display = (
+        "name",
+        "language",
+        "category",
+        "status",
+        "quality",
+        "business_account_id",
+        "synced_at",
+        "deleted_at",
+    )
+    list_filter = ("status", "category", "language", "business_account_id")
+    search_fields = ("name", "template_id")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(
+        self, request: HttpRequest, obj: MessageTemplate | None = None
+    ) -> bool:
+        return False
+
+    def has_delete_permission(
+        self, request: HttpRequest, obj: MessageTemplate | None = None
+    ) -> bool:
+        return False
 
 
 class FallbackFilter(admin.SimpleListFilter):

@@ -127,11 +127,20 @@ def synchronize_account(account: str) -> None:
             log.warning("templates not synchronized", account=account, code=error.code)
 
 
+def enqueue_every() -> None:
+    """Enqueue the synchronization of every account."""
+    for account in sorted(_accounts()):
+        queue.enqueue_template_sync(account)
+
+
+def _accounts() -> set[str]:
+    rows = CloudCredentials.objects.exclude(business_account_id="").order_by()
+    return set(rows.values_list("business_account_id", flat=True))
+
+
 def enqueue_due() -> None:
     """Enqueue the accounts that were not tried for a day, or whose last try may succeed now."""
-    now = timezone.now()
-    rows = CloudCredentials.objects.exclude(business_account_id="").order_by()
-    accounts = set(rows.values_list("business_account_id", flat=True))
+    now, accounts = timezone.now(), _accounts()
     for sync in TemplateSync.objects.filter(pk__in=accounts):
         again = error_codes.lookup(sync.error_code).transient if sync.error_code else False
         if sync.tried_at > now - (RETRY_AFTER if again else SYNC_EVERY):

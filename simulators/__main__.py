@@ -66,9 +66,6 @@ def parser() -> argparse.ArgumentParser:
         help="one number on both: Graph echoes what wwebjs-api sends",
     )
     commands.add_argument(
-        "--demo-templates", action="store_true", help="the account has the demo's templates"
-    )
-    commands.add_argument(
         "--numbers", action="store_true", help="print the number of each scenario and exit"
     )
     return commands
@@ -90,7 +87,7 @@ def configured_simulators(options: argparse.Namespace) -> list[ConfiguredSimulat
             demo=number,
             webhook_url=options.graph_webhook_url,
             status_delay=options.status_delay,
-            templates=demo_templates.TEMPLATES if options.demo_templates else (),
+            templates=demo_templates.TEMPLATES,
         )
         chosen.append(
             ConfiguredSimulator(

@@ -32,13 +32,13 @@ def replace(type_: str, content: Mapping[str, Any], file: Mapping[str, Any]) -> 
     if type_ == "interactive":
         return {**content, "header": {**content["header"], kind: dict(file)}}
     parameter = _parameter(content)
+    assert parameter is not None
 
     def with_file(component: Any) -> Any:
         if not isinstance(component, Mapping) or parameter not in _parameters(component):
             return component
         return {**component, "parameters": [{**parameter, kind: dict(file)}]}
 
-    assert parameter is not None
     return {**content, "components": [with_file(one) for one in content["components"]]}
 
 

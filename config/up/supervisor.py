@@ -345,8 +345,7 @@ class Supervisor:
         }
         for name in SIMULATORS:
             options[f"{name}-port"] = str(self.options.simulator_port(name))
-        words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        return [*words, "--demo-templates"]
+        return [word for name, value in options.items() for word in (f"--{name}", value)]
 
     async def _check_ports(self) -> None:
         required = [(self.options.host, self.options.port)]

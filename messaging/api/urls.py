@@ -4,6 +4,7 @@ from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
 from channels_app.api.channels import ChannelViewSet
+from channels_app.api.templates import TemplateViewSet
 from messaging.api.contacts import ContactViewSet
 from messaging.api.views import ConversationViewSet, MediaViewSet, MessageViewSet
 
@@ -11,6 +12,7 @@ router = DefaultRouter()
 router.include_root_view = False
 router.include_format_suffixes = False
 router.register("channels", ChannelViewSet, basename="channel")
+router.register("templates", TemplateViewSet, basename="template")
 router.register("messages", MessageViewSet, basename="message")
 router.register("media", MediaViewSet, basename="media")
 router.register("contacts", ContactViewSet, basename="contact")

@@ -163,6 +163,8 @@ class GraphSettings:
     demo: GraphNumber = dataclasses.field(default_factory=lambda: GraphNumber("106540352242922"))
     webhook_url: str = ""
     app_id: str = "634974688087057"
+    # Of the account of `demo`, each a row as in Meta's list.
+    templates: list[JsonObject] = dataclasses.field(default_factory=list)
     review_delay: float = 1.0
     status_delay: float = 0.2
     late_failure_delay: float = 2.0
@@ -173,8 +175,6 @@ class GraphSettings:
     webhook_attempts: int = 6
     webhook_retry_delay: float = 0.5
     batch_window: float = 0.0
-    # Templates of the account of ``demo``, as rows of Meta's list.
-    templates: tuple[JsonObject, ...] = ()
 
 
 # -- wire helpers ------------------------------------------------------------------------------

@@ -456,7 +456,7 @@ def _check_button(index: int, button: JsonObject, given: JsonObject | None) -> N
         raise Problem(132012, f"buttons: Button at index {index} is no {given.get('sub_type')}")
     parameters = given.get("parameters") or []
     value = parameters[0].get(name) if parameters else None
-    if not value or (name == "action") != isinstance(value, dict):
+    if value in (None, "") or (name == "action") != isinstance(value, dict):
         raise Problem(131008, f"buttons: Button at index {index} needs its {name}")
     if name == "coupon_code" and len(value) > 20:
         raise Problem(131009, "coupon_code is too long")

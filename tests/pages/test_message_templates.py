@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
@@ -42,7 +41,7 @@ def account(make_channel: Callable[..., Channel], graph: Provider) -> Channel:
 
 
 def stored(name: str) -> MessageTemplate:
-    return MessageTemplate.objects.get(name=name, deleted_at=None)
+    return MessageTemplate.objects.get(name=name, language="pt_BR", deleted_at=None)
 
 
 def test_the_list_says_the_state_of_each_template_and_what_to_do(
@@ -50,16 +49,15 @@ def test_the_list_says_the_state_of_each_template_and_what_to_do(
 ) -> None:
     page = parse(staff_client.get("/templates/").content)
 
-    rows = {
-        row.all(class_="template-name")[0].text: row.text for row in page.all(data_template=None)
-    }
-    assert len(rows) == len(demo_templates.TEMPLATES)
-    assert "Paused" in rows["oferta_da_semana"]
-    assert "customers blocked or reported it" in rows["oferta_da_semana"]
-    assert "Low quality" in rows["oferta_da_semana"]
-    assert "Language or category does not match. The text is in" in rows["novidades_da_loja"]
-    assert "In review" in rows["novo_endereco"]
-    assert "Utility · Portuguese (Brazil)" in rows["pedido_enviado"]
+    found = page.all(data_template=None)
+    rows = {row.all(class_="template-name")[0].text: row.text for row in found}
+    assert len(found) == len(demo_templates.TEMPLATES)
+    assert "Paused" in rows["pesquisa_de_satisfacao"]
+    assert "customers blocked or reported it" in rows["pesquisa_de_satisfacao"]
+    assert "Low quality" in rows["pesquisa_de_satisfacao"]
+    assert "Invalid format. Usually a variable at the beginning" in rows["boas_vindas"]
+    assert "Utility · Portuguese (Brazil)" in rows["pedido_a_caminho"]
+    assert any("English (United States)" in row.text and "In review" in row.text for row in found)
     # One that is in review may be decided at any moment.
     assert page.one(id="results").attributes["hx-trigger"] == "every 20s"
     assert "Synchronized with Meta now" in page.text
@@ -70,8 +68,8 @@ def test_the_list_says_the_state_of_each_template_and_what_to_do(
     [
         ({"search": "ORCAMENTO"}, {"orcamento_pronto"}),
         ({"search": "colecao algodao"}, {"nova_colecao"}),
-        ({"status": "PAUSED"}, {"oferta_da_semana"}),
-        ({"category": "MARKETING", "search": "cupom"}, {"oferta_da_semana"}),
+        ({"status": "PAUSED"}, {"pesquisa_de_satisfacao"}),
+        ({"category": "MARKETING", "search": "desconto"}, {"oferta_da_semana"}),
         ({"search": "nothing like this"}, set()),
     ],
 )
@@ -297,7 +295,7 @@ def test_every_kind_of_template_has_its_fields(
     assert "It was sent already" in other.content.decode()
     assert Message.objects.count() == 1
 
-    for name in ("nova_colecao", "codigo_de_acesso", "pedido_enviado"):
+    for name in ("nova_colecao", "codigo_de_acesso", "pedido_a_caminho"):
         answer = staff_client.get(f"/conversations/templates/{stored(name).pk}/", whom)
         names = {one.attributes["name"] for one in parse(answer.content).all("input", name=None)}
         assert names - {"key", "conversation"} == {
@@ -305,8 +303,7 @@ def test_every_kind_of_template_has_its_fields(
                              "field-card.0.body.1", "field-card.1.header",
                              "field-card.1.header-filename", "field-card.1.body.1"},
             "codigo_de_acesso": {"field-body.1"},
-            "pedido_enviado": {"field-header.numero", "field-body.nome", "field-body.prazo",
-                               "field-button.0"},
+            "pedido_a_caminho": {"field-body.nome", "field-body.pedido", "field-button.0"},
         }[name]  # fmt: skip
 
 
@@ -346,7 +343,7 @@ def test_a_page_of_templates_needs_its_permissions(
     account: Channel, make_user: Callable[..., User], client_for: Callable[[User], Client],
     path: str, permissions: tuple[str, ...],
 ) -> None:  # fmt: skip
-    path = path.format(pk=stored("pedido_enviado").pk, channel=account.pk)
+    path = path.format(pk=stored("pedido_a_caminho").pk, channel=account.pk)
     for missing in permissions:
         others = [one for one in permissions if one != missing]
         assert client_for(make_user(missing, *others)).get(path).status_code == 403
@@ -357,7 +354,7 @@ def test_a_page_of_templates_needs_its_permissions(
 @NO_CHROMIUM
 @pytest.mark.django_db(transaction=True)
 def test_a_silent_customer_gets_a_template_and_a_paused_one_is_told_before_sending(
-    page: Page, silent: Conversation, account: Channel, graph: Provider
+    page: Page, silent: Conversation, account: Channel
 ) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(f"/conversations/{silent.pk}/")
@@ -365,26 +362,24 @@ def test_a_silent_customer_gets_a_template_and_a_paused_one_is_told_before_sendi
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_label("Search templates")).to_be_focused()
 
-    page.keyboard.type("oferta")
-    dialog.get_by_role("button", name="oferta_da_semana").click()
+    page.keyboard.type("pesquisa")
+    dialog.get_by_role("button", name="pesquisa_de_satisfacao").click()
     expect(dialog.get_by_role("alert").filter(has_text="Meta paused this template")).to_be_visible()
     expect(dialog.get_by_role("button", name="Send", exact=True)).to_be_disabled()
 
     dialog.get_by_role("button", name="Choose another template").click()
-    dialog.get_by_role("button", name="pedido_enviado").click()
+    dialog.get_by_role("button", name="pedido_a_caminho").click()
     dialog.get_by_role("button", name="Send", exact=True).click()
-    number = dialog.get_by_label("Header: numero")
-    expect(number).to_be_focused()  # the first that is missing
-    number.fill("77")
+    expect(dialog.get_by_label("Text: nome")).to_be_focused()  # the first that is missing
     dialog.get_by_label("Text: nome").fill("Zé")
     preview = dialog.get_by_role("region", name="Preview")
-    expect(preview).to_contain_text("Olá, Zé! Seu pedido já saiu e chega até {{prazo}}.")
-    dialog.get_by_label("Text: prazo").fill("sábado")
+    expect(preview).to_contain_text("Oi Zé! Seu pedido {{pedido}} saiu para entrega.")
+    dialog.get_by_label("Text: pedido").fill("*77*")
     dialog.get_by_label("Button “Acompanhar”").fill("77")
     dialog.get_by_role("button", name="Send", exact=True).click()
 
     expect(dialog).to_be_hidden()
     bubble = page.locator("article[data-message]")
-    expect(bubble).to_contain_text("Olá, Zé! Seu pedido já saiu e chega até sábado.")
-    expect(bubble.get_by_role("list", name="Buttons")).to_contain_text("Falar com alguém")
-    assert requests.get(f"{graph.url}/_control/scenarios", timeout=5).ok
+    expect(bubble).to_contain_text("Oi Zé! Seu pedido 77 saiu para entrega.")
+    expect(bubble.get_by_role("strong")).to_have_text("77")
+    expect(bubble.get_by_role("list", name="Buttons")).to_contain_text("Ligar")

@@ -86,7 +86,10 @@ CLOUD = Engine(
             "access_token",
             required=True,
             label=_("Access token"),
-            help=_("For a system user with whatsapp_business_messaging."),
+            help=_(
+                "For a system user with whatsapp_business_messaging, and"
+                " whatsapp_business_management for templates."
+            ),
         ),
         Setting(
             "app_secret",

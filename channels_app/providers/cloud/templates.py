@@ -772,8 +772,12 @@ def errors(definition: Definition, components: Any) -> dict[str, str]:
     for one in fields(definition):
         if one.key in problems:
             continue
-        if error := _value_error(one, values.get(one.key)):
+        value = values.get(one.key)
+        if error := _value_error(one, value):
             problems[one.key] = error
+        elif one.kind == "location" and not all(isinstance(v, str) for v in value.values()):
+            # The short form may have numbers; they are texts when they are sent.
+            problems[one.key] = _("This must be a text.")
     own, cards = _blocks(definition)
     for block in (own, *cards):
         for index, button in enumerate(block.buttons):

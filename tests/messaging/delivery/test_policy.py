@@ -334,7 +334,17 @@ def test_no_fallback_sends_a_template_to_somebody_who_stopped_marketing() -> Non
     template = dataclasses.replace(MESSAGE, type="template", marketing_stopped=True)
     assert step(message=template) == Attempt(Route.OFFICIAL, "first"), "Meta knows what it is"
     assert step(REFUSED, message=template) == Fail("opted_out")
-    allowed: list[dict[str, Any]] = [{"type": "text"}, {"marketing_stopped": False}]
+    # Of a stored template, the category is known.
+    marketing = dataclasses.replace(template, template_category="MARKETING")
+    assert step(message=marketing) == Fail("opted_out"), "Meta is not asked"
+    by_hand = dataclasses.replace(marketing, round_route="fallback")
+    assert step(message=by_hand) == Fail("opted_out")
+    allowed: list[dict[str, Any]] = [
+        {"type": "text"},
+        {"marketing_stopped": False},
+        {"template_category": "UTILITY"},
+        {"template_category": "AUTHENTICATION"},
+    ]
     for changes in allowed:
         other = dataclasses.replace(template, **changes)
         assert step(REFUSED, message=other) == Attempt(Route.WWEBJS, "refused")
