@@ -31,7 +31,7 @@ STATUSES: dict[str, Word] = {
     "PENDING": Word(
         gettext_lazy("In review"),
         "warning",
-        gettext_lazy("Meta reviews it, usually within a day. Until then it cannot be sent."),
+        gettext_lazy("Meta is reviewing it. Until it approves it, it cannot be sent."),
     ),
     "REJECTED": Word(
         gettext_lazy("Rejected"),

@@ -104,6 +104,7 @@ def test_all_pages_are_covered_by_these_tests() -> None:
     assert names == {
         "dashboard", "conversations", "new", "conversation", "older", "seen", "retry",
         "held", "message", "confirm", "errors", "call", "fetch", "media", "contact",
+        "templates", "send_template", "check_template",  # tests/pages/test_message_templates.py
         "ask_for_number",
         "list", "detail", "delete", "test",
         "connect", "check", "disconnect", "qr_dialog", "qr", "pairing", "install",
