@@ -9,14 +9,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.http import QueryDict
 
-from channels_app.models import MessageTemplate
 from channels_app.providers.cloud import templates
 from channels_app.providers.cloud.templates import AUTHENTICATION, NAMED, POSITIONAL, Definition
 from messaging import content as contents
+
+if TYPE_CHECKING:
+    from channels_app.models import MessageTemplate
 
 # What the form can make; a template with other parts is not edited here.
 _PARTS: Final = frozenset({"HEADER", "BODY", "FOOTER", "BUTTONS"})

@@ -137,6 +137,7 @@ class SendTemplateView(StaffPermissionRequiredMixin, View):
             "recipient": recipient,
             "notices": list(_notices(template)),
             "sendable": not template.definition.unusable,
+            "errors": [_("It cannot be sent now.")] if template.definition.unusable else [],
             "key": uuid.uuid4(),
         }
         return render(request, "messaging/_template_form.html", context)
@@ -239,8 +240,9 @@ def _notices(template: MessageTemplate) -> Iterator[Notice]:
     definition = template.definition
     status = template_words.status(definition.status)
     if definition.unusable:
-        yield Notice("failing", definition.unusable.rstrip("."), status.meaning)
-    elif status.meaning:
+        yield Notice("failing", status.label, status.meaning or definition.unusable)
+        return
+    if status.meaning:
         yield Notice("warning", status.label, status.meaning)
     quality = template_words.quality(definition.quality)
     if quality.meaning:

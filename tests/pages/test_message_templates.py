@@ -364,7 +364,8 @@ def test_a_silent_customer_gets_a_template_and_a_paused_one_is_told_before_sendi
 
     page.keyboard.type("pesquisa")
     dialog.get_by_role("button", name="pesquisa_de_satisfacao").click()
-    expect(dialog.get_by_role("alert").filter(has_text="Meta paused this template")).to_be_visible()
+    expect(dialog.get_by_role("alert").filter(has_text="Meta paused it because")).to_be_visible()
+    expect(dialog).to_contain_text("It cannot be sent now.")
     expect(dialog.get_by_role("button", name="Send", exact=True)).to_be_disabled()
 
     dialog.get_by_role("button", name="Choose another template").click()
