@@ -222,7 +222,8 @@ def _store(account: str, definitions: Iterable[Definition], at: dt.datetime) -> 
         for template_id, columns in listed.items()
         if template_id not in known
     ]
-    MessageTemplate.objects.bulk_create(new)
+    # One that is being created here may be listed already; the next synchronization compares it.
+    MessageTemplate.objects.bulk_create(new, ignore_conflicts=True)
     MessageTemplate.objects.bulk_update(
         changed, [*MessageTemplate.SYNCED, "updated_at"], batch_size=200
     )

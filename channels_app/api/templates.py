@@ -25,7 +25,7 @@ from channels_app.providers.cloud import template_drafts, templates
 from core.text import is_storable
 
 
-class TemplateFieldSerializer(serializers.Serializer[templates.Field]):
+class TemplateFieldSerializer(serializers.Serializer[Any]):
     """What a send has to fill in."""
 
     key = serializers.CharField()
@@ -62,7 +62,8 @@ class TemplateSerializer(serializers.ModelSerializer[MessageTemplate]):
 
     @extend_schema_field(TemplateFieldSerializer(many=True))
     def get_variables(self, template: MessageTemplate) -> Any:
-        return TemplateFieldSerializer(templates.fields(template.definition), many=True).data
+        found = list(templates.fields(template.definition))
+        return TemplateFieldSerializer(found, many=True).data
 
 
 def _official() -> QuerySet[Channel]:

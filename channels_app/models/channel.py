@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
-from django.db.models import prefetch_related_objects
+from django.db.models import Prefetch, prefetch_related_objects
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models.credentials import MODELS, SECRETS, SETTINGS, Credentials
@@ -283,7 +283,9 @@ class Channel(models.Model):
     def _stored_routes(self) -> list[FallbackRoute]:
         if self.pk is None:
             return []
-        prefetch_related_objects([self], "fallback_routes")
+        # Without the channels of the connections: nearly always it is this one.
+        routes = self.fallback_routes.model._base_manager.select_related("connection")
+        prefetch_related_objects([self], Prefetch("fallback_routes", routes))
         return list(self.fallback_routes.all())
 
     @property

@@ -24,7 +24,7 @@ from messaging.delivery.statuses import Outcome, Route
 from messaging.models import Conversation, DeliveryAttempt, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
 # First half of an advisory lock's key; any number that no other lock uses.
 _PACE_LOCK = 0x4641_4C4C
@@ -159,9 +159,12 @@ def _throughput_free_at(
         return None
     starts, last = _recent_starts(connection, now), None
     if message.decision != policy.WAITING_THROUGHPUT:
-        waiting = Message.objects.filter(conversation__channel=connection.channel_id)
-        last = _last_reserved(waiting, policy.WAITING_THROUGHPUT, now)
+        last = _last_reserved(_of_channel(connection), policy.WAITING_THROUGHPUT, now)
     return _throughput_slot(connection, starts, last, now)
+
+
+def _of_channel(connection: Connection) -> Callable[[], QuerySet[Message]]:
+    return lambda: Message.objects.filter(conversation__channel=connection.channel_id)
 
 
 def _is_near_throughput(connection: Connection) -> bool:
@@ -227,14 +230,14 @@ class BatchLimits:
         self._loaded = True
         # Those of this batch are not stored yet, and are those that started latest.
         self._starts += _recent_starts(self._connection, self._now)
-        waiting = Message.objects.filter(conversation__channel=self._connection.channel_id)
+        waiting = _of_channel(self._connection)
         if last := _last_reserved(waiting, policy.WAITING_THROUGHPUT, self._now):
             self.add_wait(last)
 
 
 def _next_slot(
     message: Message,
-    waiting: QuerySet[Message],
+    waiting: Callable[[], QuerySet[Message]],
     reason: str,
     free_at: dt.datetime | None,
     each: dt.timedelta,
@@ -249,13 +252,15 @@ def _next_slot(
     return _after_reserved(_last_reserved(waiting, reason, now), free_at, each, now)
 
 
-def _last_reserved(waiting: QuerySet[Message], reason: str, now: dt.datetime) -> dt.datetime | None:
+def _last_reserved(
+    waiting: Callable[[], QuerySet[Message]], reason: str, now: dt.datetime
+) -> dt.datetime | None:
     """Return the last slot that is reserved for one of these messages."""
     reserved = Message.objects.filter(decision=reason, next_attempt_at__gt=now)
     # Nearly always nobody waits, which is cheaper to ask than who waits here.
     if not reserved.exists():
         return None
-    here = waiting.filter(decision=reason, next_attempt_at__gt=now)
+    here = waiting().filter(decision=reason, next_attempt_at__gt=now)
     return here.order_by("-next_attempt_at").values_list("next_attempt_at", flat=True).first()
 
 
@@ -293,7 +298,7 @@ def _fallback_free_at(
     free_at = starts[-1] + _MINUTE + jitter if len(starts) >= limit else None
     # The average equals one slot, so waiting messages are not sent below the allowed rate.
     behind = each / 2 + jitter
-    return _next_slot(message, session.waiting(), "waiting_pace", free_at, behind, now)
+    return _next_slot(message, session.waiting, "waiting_pace", free_at, behind, now)
 
 
 def _new_chat_limits(message: Message, session: _Session, now: dt.datetime) -> dict[str, Any]:
@@ -341,11 +346,12 @@ def is_first_contact(message: Message, connection: Connection) -> bool:
     A Baileys channel has its own conversations; what a customer wrote to the official number was
     not written to it.
     """
-    contact = message.conversation.contact_id
-    of_number = Q(pk=message.conversation_id)
-    if connection.is_primary:
-        of_number = Q(channel=connection.channel_id, contact=contact)
-    if Conversation.objects.filter(of_number, last_inbound_at__isnull=False).exists():
+    conversation, contact = message.conversation, message.conversation.contact_id
+    wrote = conversation.last_inbound_at is not None
+    if connection.is_primary and connection.channel_id != conversation.channel_id:
+        of_number = Conversation.objects.filter(channel=connection.channel_id, contact=contact)
+        wrote = of_number.filter(last_inbound_at__isnull=False).exists()
+    if wrote:
         return False
     earlier = DeliveryAttempt.objects.filter(
         message__conversation__contact=contact, connection=connection, outcome=Outcome.ACCEPTED

@@ -108,6 +108,9 @@ def _with_file(content: Any) -> Prepared:
     """Return the template with the stored file of its header. A document keeps its file's name."""
     file = files.of_content("template", content)
     found = header_media.find("template", content)
+    if file is None and found is not None and "media" in found[1]:
+        field = files.field_of("template", content)
+        raise ValidationError({field: _('"media" is not the ID of an upload.')})
     if file is not None and found is not None:
         kind, named = found
         if kind == "document" and not named.get("filename"):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from channels_app import message_templates
 from channels_app.models import MessageTemplate
 from messaging.models import Contact, Message
 from simulators.graph.app import GraphSimulator
+from tests.files import PNG
 from tests.messaging.support import customer, deliver, envelope, post, read_events, receive, trail
 
 if TYPE_CHECKING:
@@ -120,10 +125,35 @@ def test_a_template_is_listed_sent_by_its_short_form_and_stored_as_the_customer_
     assert trail(message) == [("official", "accepted", "")]
     graph.settle()
     receive(webhooks)
-    assert message.attempts.get().pricing["category"] == "utility"
+    assert "utility" in message.attempts.get().pricing
     # What was accepted is answered again, whatever became of the template.
     MessageTemplate.objects.update(status="PAUSED")
     assert send(SHORT, key="k1").headers["Idempotent-Replay"] == "true"
+
+
+def test_the_file_of_a_header_is_uploaded_to_meta_and_sent_by_its_id(
+    api: APIClient,
+    official: Channel,
+    send: Callable[..., Any],
+    graph: Provider,
+    settings: Any,
+    tmp_path: Path,
+) -> None:
+    settings.MEDIA_ROOT = tmp_path
+    parts = [{"type": "HEADER", "format": "DOCUMENT"}, {"type": "BODY", "text": "Segue a nota."}]
+    simulated(graph).templates.add(ACCOUNT, {"name": "nota", "components": parts})
+    message_templates.synchronize(official)
+    upload = api.post("/api/media/", {"file": SimpleUploadedFile("nota.png", PNG)}).json()
+    template = {"name": "nota", "language": "pt_BR", "header": {"media": upload["id"]}}
+    for media_id in (str(uuid.uuid4()), "1042"):
+        missing = {**template, "header": {"media": media_id}}
+        assert set(send(missing).json()) == {"template.header.document"}
+    assert send(template).status_code == 202
+    message = Message.objects.get()
+    deliver(message)
+    assert trail(message) == [("official", "accepted", "")]
+    sent = graph.sends()[-1]["template"]["components"][0]["parameters"][0]["document"]
+    assert (set(sent), sent["filename"]) == ({"id", "filename"}, "nota.png")
 
 
 @pytest.mark.usefixtures("synced")

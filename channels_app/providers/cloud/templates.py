@@ -775,7 +775,9 @@ def errors(definition: Definition, components: Any) -> dict[str, str]:
         value = values.get(one.key)
         if error := _value_error(one, value):
             problems[one.key] = error
-        elif one.kind == "location" and not all(isinstance(v, str) for v in value.values()):
+        elif one.kind == "location" and not all(
+            isinstance(v, str) for v in _mapping(value).values()
+        ):
             # The short form may have numbers; they are texts when they are sent.
             problems[one.key] = _("This must be a text.")
     own, cards = _blocks(definition)
@@ -800,6 +802,9 @@ def _value_error(one: Field, value: Any) -> str:
     if not isinstance(value, Mapping) or not value:
         return _("This must be an object.")
     if one.kind in MEDIA_KINDS:
+        # A message has one file here, that of its own header.
+        if one.card is not None and "media" in value:
+            return _('A card takes a public "link" only.')
         return _media_error(one.kind, value)
     if one.kind == "location":
         return _location_error(value)

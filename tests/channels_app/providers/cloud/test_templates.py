@@ -16,10 +16,7 @@ from channels_app.providers.cloud.templates import Button, Definition, InvalidPa
 from simulators.graph import templates as simulated
 
 LISTED = json.loads((Path(__file__).parents[3] / "fixtures/cloud/templates.json").read_text())
-ORDER, CODE, SUMMER = (templates.read(row) for row in LISTED["data"])
-assert ORDER is not None
-assert CODE is not None
-assert SUMMER is not None
+ORDER, CODE, SUMMER = (one for row in LISTED["data"] if (one := templates.read(row)) is not None)
 DOCUMENT = {"id": "1234", "filename": "bill.pdf"}
 CARDS = [{"header": {"id": str(n)}, "parameters": {"1": f"R$ {n}"}} for n in (5, 9)]
 
@@ -139,6 +136,13 @@ def test_the_short_form_names_the_field_that_is_wrong(changes: Any, key: str) ->
 )
 def test_metas_form_names_the_field_that_is_wrong(components: Any, key: str) -> None:
     assert key in templates.errors(ORDER, components)
+
+
+def test_the_fields_of_a_card_are_named_by_its_number() -> None:
+    bad = [CARDS[0], {**CARDS[1], "header": {"media": "u1"}}]
+    with pytest.raises(InvalidParameters) as raised:
+        templates.fill(SUMMER, {"1": "Bia"}, cards=bad)
+    assert set(raised.value.errors) == {"card.1.header"}
 
 
 # -- against the simulator -------------------------------------------------------------------------
