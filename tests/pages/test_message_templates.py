@@ -309,7 +309,10 @@ def test_every_kind_of_template_has_its_fields(
 
 def test_a_template_starts_a_new_conversation(staff_client: Client, account: Channel) -> None:
     url = f"/conversations/templates/{stored('lembrete_consulta').pk}/"
-    entered = {"channel": account.pk, "field-body.1": "Ana", "field-body.2": "hoje"}
+    entered = {
+        "channel": account.pk, "field-header.1": "sexta", "field-body.1": "Ana",
+        "field-body.2": "14h",
+    }  # fmt: skip
 
     wrong = staff_client.post(url, {**entered, "to": "12"}, headers={"HX-Request": "true"})
     assert "not a valid phone number" in errors_of(parse(wrong.content))["template-to-error"]
@@ -319,7 +322,7 @@ def test_a_template_starts_a_new_conversation(staff_client: Client, account: Cha
 
     message = Message.objects.get()
     assert answer.headers["HX-Redirect"] == f"/conversations/{message.conversation_id}/"
-    assert message.content["components"][0]["parameters"][0] == {"type": "text", "text": "Ana"}
+    assert message.content["components"][1]["parameters"][0] == {"type": "text", "text": "Ana"}
 
 
 @pytest.mark.parametrize(
