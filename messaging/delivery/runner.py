@@ -91,56 +91,66 @@ class _TakenOver(Exception):
     """Another worker now delivers the message, because this one seemed dead."""
 
 
-def run(
-    message_id: str, worker_id: int | None = None, *, made: MadeSend | None = None
-) -> dt.datetime | None:
+def run(message_id: str, worker_id: int | None = None) -> dt.datetime | None:
     """Deliver a message, and prevent internal errors from blocking its conversation forever.
 
     Works like `deliver`. After an internal error the message is retried a few times. Then it is
     held with the reason, and staff are alerted. Raises only while the database is down.
     """
     try:
-        return deliver(message_id, worker_id, made=made)
+        return deliver(message_id, worker_id)
     except Exception as error:
-        if _is_database_down(error):
-            raise
-        log.exception("delivery failed with an internal error", message=message_id)
-        return _record_fault(message_id, error)
+        return _after_error(message_id, error)
 
 
-def deliver(
-    message_id: str, worker_id: int | None = None, *, made: MadeSend | None = None
-) -> dt.datetime | None:
+def store(made: MadeSend) -> bool:
+    """Store the result of a send. Returns whether the message has to be delivered further.
+
+    An internal error counts as in `run`.
+    """
+    try:
+        return _store(made)
+    except Exception as error:
+        _after_error(str(made.attempt.message_id), error)
+        return False
+
+
+def _after_error(message_id: str, error: Exception) -> dt.datetime | None:
+    if _is_database_down(error):
+        raise error
+    log.error("delivery failed with an internal error", message=message_id, exc_info=error)
+    return _record_fault(message_id, error)
+
+
+def deliver(message_id: str, worker_id: int | None = None) -> dt.datetime | None:
     """Deliver a message as far as possible now. Return when to run again, or None when finished.
 
     The caller has claimed the message for `worker_id`. A worker whose claim has ended, because it
     seemed dead, starts no new attempt, and its successor waits until the first send must have ended
-    (`policy.MessageFacts.send_seconds`). A message that was deleted is finished. `made` is a send
-    whose result is not stored yet: it is stored first.
+    (`policy.MessageFacts.send_seconds`). A message that was deleted is finished.
     """
     while True:
-        if made is None:
-            try:
-                step, send = _decide(message_id, worker_id)
-            except Message.DoesNotExist:
-                log.warning("message no longer exists", message=message_id)
-                return None
-            except _TakenOver:
-                log.warning("message was taken over by another worker", message=message_id)
-                return None
-            if isinstance(step, policy.Wait):
-                mark_queued_behind(message_id, step.until)
-                return step.until
-            if send is None:
-                return None
-            made = make(send)
-        outcome = retry_while_db_down(partial(attempts.record_result, made.attempt, made.result))
-        if isinstance(made.result, Accepted):
-            retry_while_db_down(partial(contacts.learn_from_answer, made.attempt, made.result))
-        retry_while_db_down(partial(channel_feedback.note, made.attempt, made.result))
-        if outcome == statuses.Outcome.ACCEPTED:
+        try:
+            step, send = _decide(message_id, worker_id)
+        except Message.DoesNotExist:
+            log.warning("message no longer exists", message=message_id)
             return None
-        made = None
+        except _TakenOver:
+            log.warning("message was taken over by another worker", message=message_id)
+            return None
+        if isinstance(step, policy.Wait):
+            mark_queued_behind(message_id, step.until)
+            return step.until
+        if send is None or not _store(make(send)):
+            return None
+
+
+def _store(made: MadeSend) -> bool:
+    outcome = retry_while_db_down(partial(attempts.record_result, made.attempt, made.result))
+    if isinstance(made.result, Accepted):
+        retry_while_db_down(partial(contacts.learn_from_answer, made.attempt, made.result))
+    retry_while_db_down(partial(channel_feedback.note, made.attempt, made.result))
+    return outcome != statuses.Outcome.ACCEPTED
 
 
 def _decide(

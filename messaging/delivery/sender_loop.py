@@ -34,8 +34,10 @@ GATHER_SECONDS = 0.02
 # For messages whose waiting time ends, and for lost notifications. The send time that a page shows
 # for a waiting message is about this accurate.
 POLL_SECONDS = 1.0
+# Threads that store results one by one: none waits for a provider.
+STORING = 2
 # Threads with a database connection, besides those that deliver messages.
-THREADS = 2
+THREADS = 2 + STORING
 FIRST_PAUSE, MAX_PAUSE = 0.5, 5.0
 
 log = structlog.get_logger(__name__)
@@ -55,6 +57,8 @@ class SenderLoop:
         # One thread for all claims, so that a claim and its entry in `_claimed` are one step.
         self._claimer = ThreadPoolExecutor(1, thread_name_prefix="claimer")
         self._recorder = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        # A rejection is shown at once, however long the fallbacks of others take.
+        self._storers = ThreadPoolExecutor(STORING, thread_name_prefix="storer")
         self._worker_id: int | None = None
         # With the lease under which each is claimed: another one may follow.
         self._claimed: set[tuple[int | None, UUID]] = set()
@@ -93,7 +97,8 @@ class SenderLoop:
         if self._worker_id is not None:
             with contextlib.suppress(Exception):
                 await run_in(self._claimer, outbox.unregister, self._worker_id)
-        for pool in (self._senders, self._runners, self._claimer, self._recorder):
+        pools = (self._senders, self._runners, self._claimer, self._recorder, self._storers)
+        for pool in pools:
             pool.shutdown()
 
     # -- claims ------------------------------------------------------------------------------------
@@ -222,28 +227,36 @@ class SenderLoop:
     def _start_runner(
         self, message_id: UUID, worker_id: int | None, made: MadeSend | None = None
     ) -> None:
-        task = asyncio.create_task(self._run(message_id, worker_id, made))
+        task = asyncio.create_task(self._finish(message_id, worker_id, made))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _run(self, message_id: UUID, worker_id: int | None, made: MadeSend | None) -> None:
+    async def _finish(self, message_id: UUID, worker_id: int | None, made: MadeSend | None) -> None:
         try:
-            await run_in(self._runners, self._run_and_release, str(message_id), worker_id, made)
+            if made is None or await run_in(self._storers, self._store, made):
+                await run_in(self._runners, self._run, message_id, worker_id)
         except Exception as error:
             # The database is down: the claim ends with the next renewal of the lease.
             log.warning("delivery interrupted", message=str(message_id), error=repr(error)[:300])
         finally:
             self._forget([(worker_id, message_id)])
 
-    def _run_and_release(
-        self, message_id: str, worker_id: int | None, made: MadeSend | None
-    ) -> None:
+    def _store(self, made: MadeSend) -> bool:
+        follows = False
+        try:
+            follows = runner.store(made)
+        finally:
+            if not follows:
+                outbox.release(str(made.attempt.message_id), made.worker_id)
+        return follows
+
+    def _run(self, message_id: UUID, worker_id: int | None) -> None:
         try:
             # What waited for a thread when the process was asked to end is left to the next one.
-            if made is not None or not self._stopping:
-                runner.run(message_id, worker_id, made=made)
+            if not self._stopping:
+                runner.run(str(message_id), worker_id)
         finally:
-            outbox.release(message_id, worker_id)
+            outbox.release(str(message_id), worker_id)
 
     def _forget(self, delivered: Iterable[tuple[int | None, UUID]]) -> None:
         self._claimed.difference_update(delivered)

@@ -166,7 +166,8 @@ def deliver_due() -> None:
         left, _ = first_sends.record([runner.make(send) for send in taken.sends])
         made = {one.attempt.message_id: one for one in left}
         for message_id in [*taken.others, *made]:
-            runner.run(str(message_id), worker_id, made=made.get(message_id))
+            if message_id not in made or runner.store(made[message_id]):
+                runner.run(str(message_id), worker_id)
             outbox.release(str(message_id), worker_id)
     outbox.unregister(worker_id)
 

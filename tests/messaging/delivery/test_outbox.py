@@ -346,7 +346,7 @@ def test_the_late_result_of_a_worker_considered_dead_is_stored(
 
     left, _ = first_sends.record([made])
     assert left == [made]
-    runner.run(str(message.pk), first, made=made)
+    assert not runner.store(made)
     outbox.release(str(message.pk), first)
 
     assert state_of(message) == ("sent", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,6 +68,25 @@ def test_many_messages_are_sent_and_fall_back_each_once(
     assert (count(route="official"), count(route="wwebjs")) == (20, 20)
     assert len(graph.sends()) == 40
     assert len(wwebjs.sends()) == 20
+
+
+def test_a_rejection_is_stored_while_the_fallbacks_of_others_take_all_threads(
+    wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, fast = runner.run, threading.Event()
+
+    def slow(message_id: str, worker_id: int | None = None) -> dt.datetime | None:
+        assert fast.wait(30)
+        return real(message_id, worker_id)
+
+    monkeypatch.setattr(runner, "run", slow)
+    with running_worker(poll_seconds=NEVER):
+        try:
+            for area in range(11, 17):
+                accept(wired, customer(graph="47").replace("+55 11", f"+55 {area}"))
+            wait_until(lambda: count(error_code="131047") == 6)
+        finally:
+            fast.set()
 
 
 def test_a_waiting_message_is_sent_when_its_time_has_come(wired: Channel, graph: Provider) -> None:
