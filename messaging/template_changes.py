@@ -31,7 +31,8 @@ def submit(
 
 
 def _upload_example(form: TemplateForm, channel: Channel) -> str:
-    media = Media.objects.filter(pk=form.media_id, state=Media.State.STORED).first()
+    stored = Media.objects.filter(state=Media.State.STORED)
+    media = stored.filter(pk=form.media_id).first() if form.media_id else None
     if media is None:
         raise ValidationError({"header": [_("Upload an example of the file.")]})
     with default_storage.open(str(media.file.name), "rb") as file:

@@ -88,19 +88,20 @@ class TemplateForm:
     @classmethod
     def from_post(cls, data: QueryDict) -> TemplateForm:
         """Read what the page sent. Nothing is checked here."""
-        texts = {name: data.get(name, "").replace("\r\n", "\n") for name in _TEXTS}
         columns = (data.getlist(f"button_{name}") for name in ("kind", "text", "value", "example"))
         rows = [ButtonRow(*map(str.strip, row)) for row in zip(*columns, strict=False)]
-        return cls(
-            **texts,
+        form = cls(
             buttons=rows[:MAX_ROWS],
             given_examples={
-                key.removeprefix("example-"): data[key]
+                key.removeprefix("example-"): data.get(key, "")
                 for key in data
                 if key.startswith("example-")
             },
             security_recommendation="security_recommendation" in data,
         )
+        for name in _TEXTS:
+            setattr(form, name, data.get(name, "").replace("\r\n", "\n"))
+        return form
 
     @classmethod
     def from_definition(cls, definition: Definition, *, account: str) -> TemplateForm:
