@@ -174,6 +174,7 @@ class ChannelAdmin(_ChannelAdmin):
                     "request_timeout_seconds",
                     "confirm_seconds",
                     "on_unconfirmed",
+                    "on_undelivered",
                     "fallback_max_age_minutes",
                     "fallback_per_minute",
                     "fallback_new_chats_per_day",

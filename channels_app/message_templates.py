@@ -282,7 +282,12 @@ def create(channel: Channel, draft: Mapping[str, Any]) -> MessageTemplate:
     template, _created = MessageTemplate.objects.update_or_create(
         business_account_id=channel.business_account_id,
         template_id=created.template_id,
-        defaults={**columns, "synced_at": now, "updated_at": now},
+        defaults={
+            **columns,
+            "ttl_seconds": template_drafts.ttl_seconds(draft),
+            "synced_at": now,
+            "updated_at": now,
+        },
     )
     return template
 
@@ -313,6 +318,9 @@ def edit(template: MessageTemplate, draft: Mapping[str, Any]) -> MessageTemplate
     MessageTemplate.objects.filter(pk=template.pk).update(
         components=list(draft["components"]), updated_at=timezone.now()
     )
+    if "message_send_ttl_seconds" in changes:
+        ttl = template_drafts.ttl_seconds(draft)
+        MessageTemplate.objects.filter(pk=template.pk).update(ttl_seconds=ttl)
     template.refresh_from_db()
     return template
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from typing import Any
 
 DEEPEST = 200
@@ -25,6 +26,21 @@ def storable(value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict):
         return {storable(key): storable(item, depth + 1) for key, item in value.items()}
     return value
+
+
+# Letters and signs that show nothing: fillers of Hangul, an empty Braille pattern, and characters
+# that only change the one before them.
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text shows nothing: spaces, line ends and characters without width."""
+    return all(
+        unicodedata.category(sign) in ("Cc", "Cf", "Zs", "Zl", "Zp")
+        or sign in _FILLERS
+        or "\ufe00" <= sign <= "\ufe0f"
+        for sign in text
+    )
 
 
 def is_storable(value: Any) -> bool:

@@ -20,6 +20,7 @@ from messaging.models import (
     DeliveryAttempt,
     InboundEvent,
     Message,
+    Rate,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ class ReadOnly:
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+@admin.register(Rate)
+class RateAdmin(_ModelAdmin):
+    """The prices from which amounts are estimated."""
+
+    list_display = ("category", "prefix", "price", "currency", "valid_from")
+    list_filter = ("category", "currency")
 
 
 class AttemptInline(ReadOnly, _Inline):

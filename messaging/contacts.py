@@ -7,14 +7,14 @@ in any order and any number of times. If two contacts turn out to be one, they a
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from django.contrib.postgres.expressions import ArraySubquery
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import OuterRef, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel
@@ -22,7 +22,7 @@ from channels_app.providers import addresses, engines
 from channels_app.providers.addresses import Address, Kind
 from core import advisory_locks, phone_numbers
 from core.text import is_storable
-from messaging import merging
+from messaging import merging, names
 from messaging.models import Contact, ContactAddress, Conversation, DeliveryAttempt
 
 if TYPE_CHECKING:
@@ -43,15 +43,17 @@ def conversation_with(
 
     All addresses are the same customer's, and are stored as such. `phone_number` is E.164 in any
     spelling, `user_id` a business-scoped id, a LID or a group's address. What an old event says
-    (`is_current` False) only fills what is unknown. Safe for concurrent callers.
+    (`is_current` False) only fills what is unknown. Safe for concurrent callers. In a transaction
+    of the caller's, the conversation stays locked until its end.
     """
     named = addresses.named(phone_number=phone_number, user_id=user_id, also=also)
     with transaction.atomic():
         contact = learn(channel, named, is_current=is_current)
         changes = _description(contact, name=name, username=username, is_current=is_current)
         _store(contact, changes)
-        conversation, _ = Conversation.objects.get_or_create(channel=channel, contact=contact)
-    return conversation
+        found = _locked().filter(channel=channel, contact=contact).first()
+        # Nobody else can create it: the contact is locked.
+        return found or Conversation.objects.create(channel=channel, contact=contact)
 
 
 def lock_conversation_with(
@@ -66,26 +68,17 @@ def lock_conversation_with(
 ) -> Conversation:
     """Like `conversation_with`, but locked until the end of the transaction.
 
-    Most messages come from customers whose details are already stored: one query.
+    Most messages come from customers of whom everything is stored already: one query. Only then is
+    the conversation locked at once. Otherwise its lock follows those of addresses and contacts, as
+    in a merge.
     """
     named = addresses.named(phone_number=phone_number, user_id=user_id, also=also)
-    keys = {address.key for address in named}
-    owned = ContactAddress.objects.filter(key__in=keys)
-    of_contact = owned.filter(contact=OuterRef("contact"))
-    known: list[Any] = list(
-        _locked()
-        .filter(channel=channel, contact__in=owned.values("contact"))
-        .annotate(known_keys=ArraySubquery(of_contact.values("key")))
-    )
-    if len(known) == 1 and set(known[0].known_keys) == keys:
-        conversation: Conversation = known[0]
-        contact = conversation.contact
-        changes = _current(contact, named, is_current=is_current) | _description(
-            contact, name=name, username=username, is_current=is_current
-        )
-        if not changes:
-            return conversation
-    conversation = conversation_with(
+    known = _locked().filter(_nothing_new(named, name=name, username=username), channel=channel)
+    for address in named:
+        known = known.filter(contact__addresses__key=address.key)
+    if found := list(known.order_by()) if named else []:
+        return found[0]
+    return conversation_with(
         channel,
         phone_number=phone_number,
         user_id=user_id,
@@ -94,12 +87,38 @@ def lock_conversation_with(
         username=username,
         is_current=is_current,
     )
-    return _locked().get(pk=conversation.pk)
+
+
+def _nothing_new(named: Sequence[Address], *, name: str, username: str) -> Q:
+    """Return a condition for conversations of which no change of the contact can follow.
+
+    What it excludes may have nothing to change, either: that is found out afterwards.
+    """
+    contact = Q()
+    if number := _first(named, Kind.PHONE):
+        contact &= Q(contact__phone_number__in=phone_numbers.spellings(number))
+    if user_id := _first(named, Kind.USER_ID):
+        contact &= Q(contact__user_id=user_id)
+    elif any(address.kind != Kind.PHONE for address in named):
+        contact &= Q(contact__user_id__isnull=False)
+    if name:
+        behind = Q(contact__named_by_staff=True) | ~Q(contact__saved_name="")
+        name = name[: names.MAX_LENGTH]
+        contact &= Q(contact__name=name) | (behind & Q(contact__profile_name=name))
+    if username:
+        contact &= Q(contact__username=username[:100])
+    return contact
 
 
 def lock_conversation_of(message_id: str) -> Conversation:
     """Return a message's conversation, locked until the end of the transaction."""
     return Conversation.objects.select_for_update().get(messages__pk=message_id)
+
+
+def bump(conversation_id: int, at: dt.datetime) -> None:
+    """Record that a message of this time was sent, unless the conversation has a later one."""
+    earlier = Q(last_message_at=None) | Q(last_message_at__lt=at)
+    Conversation.objects.filter(earlier, pk=conversation_id).update(last_message_at=at)
 
 
 def lock_conversation(conversation: Conversation) -> Conversation:
@@ -151,9 +170,29 @@ def rename(contact: Contact, name: str) -> None:
     """
     if not is_storable(name):
         raise ValidationError({"name": _("The text contains a character that cannot be stored.")})
-    contact.name = name.strip()[:200] or contact.name
-    contact.named_by_staff = bool(name.strip())
-    contact.save(update_fields=["name", "named_by_staff"])
+    names.rename(contact, name)
+    contact.save(update_fields=names.FIELDS)
+
+
+def note_saved_name(
+    channel: Channel,
+    named: Sequence[Address],
+    *,
+    name: str,
+    username: str = "",
+    at: dt.datetime,
+) -> None:
+    """Note how the business phone's address book calls a customer; "": removed from it.
+
+    The customer may be unknown yet: the contact is created. The caller holds a transaction.
+    """
+    contact = learn(channel, named, is_current=False)
+    changed = ["username"] if username and username != contact.username else []
+    contact.username = username or contact.username
+    if names.note_saved(contact, name, at):
+        changed += names.FIELDS
+    if changed:
+        contact.save(update_fields=changed)
 
 
 def ids_with(named: Iterable[Address]) -> list[int]:
@@ -161,9 +200,13 @@ def ids_with(named: Iterable[Address]) -> list[int]:
 
     A query of its own: joined to others, the planner may read whole tables.
     """
-    keys = {address.key for address in named}
-    owned = ContactAddress.objects.filter(key__in=keys)
-    return list(owned.order_by().values_list("contact_id", flat=True).distinct())
+    named = list(named)
+    owned = ContactAddress.objects.filter(key__in={address.key for address in named})
+    found = dict(owned.order_by().values_list("key", "contact_id"))
+    ids = set(found.values())
+    if missing := [address for address in named if address.key not in found]:
+        ids |= set(_without_addresses(missing).values_list("pk", flat=True))
+    return sorted(ids)
 
 
 # -- Learning ------------------------------------------------------------------------------------
@@ -197,11 +240,21 @@ def learn(channel: Channel, named: Sequence[Address], *, is_current: bool = True
 def learn_pair(channel: Channel, named: Sequence[Address], *, is_current: bool = False) -> None:
     """Store that these addresses are one customer's, whether or not either is known yet.
 
-    One query if that is known. The caller holds a transaction.
+    One query, and no lock, if that is known. The caller holds a transaction.
     """
     named = _without_our_own(channel, named)
-    if len(named) > 1 and (is_current or unknown_pairs([named])):
+    if len(named) > 1 and not _is_known(named, is_current=is_current):
         learn(channel, named, is_current=is_current)
+
+
+def _is_known(named: Sequence[Address], *, is_current: bool) -> bool:
+    """Return whether `learn` would change nothing."""
+    keys = {address.key for address in named}
+    rows = ContactAddress.objects.select_related("contact").filter(key__in=keys)
+    owners = {row.key: row.contact for row in rows}
+    if len(owners) < len(keys) or len(set(owners.values())) > 1:
+        return False
+    return not _current(owners[named[0].key], named, is_current=is_current)
 
 
 def learn_from_answer(attempt: DeliveryAttempt, accepted: Accepted) -> None:
@@ -250,13 +303,15 @@ def _lock_addresses(named: Iterable[Address]) -> None:
 def _lock_owners(named: Sequence[Address]) -> dict[str, list[Contact]]:
     """Return the contacts that have each of these addresses, locked in the order of their ids."""
     owners = _owners(named)
-    while True:
+    while owners:
         merging.lock_contacts({contact.pk for contact in chain(*owners.values())})
         # While this waited for the locks, others may have been merged or split.
         now = _owners(named)
         if now == owners:
             return now
         owners = now
+    # A new customer: nobody else can create one while the addresses are locked.
+    return owners
 
 
 def _owners(named: Sequence[Address]) -> dict[str, list[Contact]]:
@@ -346,11 +401,12 @@ def _first(named: Iterable[Address], kind: Kind) -> str:
 
 
 def _description(contact: Contact, *, name: str, username: str, is_current: bool) -> dict[str, str]:
-    """Return the changes of name and username: they follow the provider's, unless staff named."""
-    name, username = name[:200], username[:100]
+    """Return the changes of username and name in the profile: they follow the provider's."""
+    name, username = name[: names.MAX_LENGTH], username[:100]
     changes = {}
-    if name and name != contact.name and not contact.named_by_staff:
-        changes["name"] = name
+    field = names.profile_field(contact)
+    if name and name != getattr(contact, field):
+        changes[field] = name
     if username and username != contact.username:
         changes["username"] = username
     if not is_current:

@@ -23,6 +23,8 @@ from django.utils.translation import gettext_lazy as _
 from channels_app.providers import addresses
 from channels_app.providers.addresses import Kind
 from core import phone_numbers
+from messaging import control, names, words
+from messaging.delivery import policy
 from messaging.live import publisher
 from messaging.models import (
     CallAttempt,
@@ -81,6 +83,7 @@ def merge(one: Contact, other: Contact, *, reason: str = "", user: User | None =
     merged.phone_number, merged.user_id, merged.merged_into = None, None, kept
     merged.save(update_fields=["phone_number", "user_id", "merged_into"])
     _keep_wish(kept, merged)
+    names.adopt(kept, merged)
     _adopt(kept, values)
     for conversation in theirs:
         if target := by_channel.get(conversation.channel_id):
@@ -129,6 +132,8 @@ def undo(record: ContactMerge, *, user: User | None) -> Contact:
         for name in _FIELDS:
             setattr(restored, name, record.fields[name])
         restored.merged_into = None
+        if names.give_back(root, restored):
+            root.save(update_fields=names.FIELDS)
         _keep_wish(restored, root)
         _give_addresses(root, restored, returning)
         for conversation in conversations.order_by("pk"):
@@ -230,9 +235,6 @@ def _adopt(kept: Contact, values: dict[str, object]) -> None:
         kept.user_id = other_id
     kept.phone_number = kept.phone_number or values["phone_number"]  # type: ignore[assignment]
     kept.username = kept.username or str(values["username"])
-    if not kept.name or (values["named_by_staff"] and not kept.named_by_staff):
-        kept.name = str(values["name"]) or kept.name
-        kept.named_by_staff = kept.named_by_staff or bool(values["named_by_staff"])
     kept.save()
 
 
@@ -273,6 +275,7 @@ def _join(source: Conversation, target: Conversation) -> None:
     moving = Message.objects.filter(conversation=source).exclude(
         message_key__in=twice.values("message_key")
     )
+    _separate_times(moving, target)
     latest = list(moving.order_by("-created_at", "-id").values_list("pk", flat=True)[:_ANNOUNCED])
     moving.filter(merged_from=None).update(merged_from=source)
     moving.update(conversation=target)
@@ -283,16 +286,38 @@ def _join(source: Conversation, target: Conversation) -> None:
         last_message_at=_later(target.last_message_at, source.last_message_at),
         last_inbound_at=_later(target.last_inbound_at, source.last_inbound_at),
         unread_count=F("unread_count") + source.unread_count,
+        **control.adopted(target, source),
     )
     source.merged_into = target
     source.save(update_fields=["merged_into"])
     _publish(source, target, latest)
 
 
+def _separate_times(moving: models.QuerySet[Message], target: Conversation) -> None:
+    """Let messages follow those of their second that are there, if two have the same time.
+
+    A second has its messages in the order of arrival (`messaging.sequence`), which is not known
+    across two conversations: those of the older contact come first.
+    """
+    own = Message.objects.filter(conversation=target)
+    same = moving.filter(created_at__in=own.values("created_at"))
+    for second in {at.replace(microsecond=0) for at in same.values_list("created_at", flat=True)}:
+        within = Q(created_at__gte=second, created_at__lt=second + dt.timedelta(seconds=1))
+        latest = own.filter(within).aggregate(at=Max("created_at"))["at"]
+        rows = moving.filter(within).order_by("created_at", "pk").values_list("pk", flat=True)
+        for place, pk in enumerate(list(rows), start=1):
+            at = latest + dt.timedelta(microseconds=place)
+            Message.objects.filter(pk=pk).update(created_at=at)
+
+
 def _separate(conversation: Conversation) -> None:
     """Take back what was moved out of a conversation, from wherever it is now."""
+    root = _root(conversation)
     conversation.merged_into = None
-    conversation.save(update_fields=["merged_into"])
+    if root != conversation:
+        # What was read in the joined conversation is read.
+        conversation.unread_count = min(conversation.unread_count, root.unread_count)
+    conversation.save(update_fields=["merged_into", "unread_count"])
     joined = _closure(Conversation, {conversation.pk})
     left: set[int] = set()
     for model in (Message, CallAttempt):
@@ -300,16 +325,29 @@ def _separate(conversation: Conversation) -> None:
         left |= set(rows.order_by().values_list("conversation_id", flat=True).distinct())
         rows.update(conversation=conversation)
         model._default_manager.filter(merged_from=conversation).update(merged_from=None)
-    for target in Conversation.objects.filter(pk__in=left - {conversation.pk}):
-        _recount(target, unread=max(0, target.unread_count - conversation.unread_count))
+    for target in Conversation.objects.filter(pk__in=(left | {root.pk}) - {conversation.pk}):
+        is_root = target == root
+        unread = target.unread_count - (conversation.unread_count if is_root else 0)
+        _recount(target, unread=max(0, unread))
     _publish(conversation, conversation, [])
+
+
+def _root(conversation: Conversation) -> Conversation:
+    """Return the conversation into which this one was joined, itself if it was not."""
+    while conversation.merged_into is not None:
+        conversation = conversation.merged_into
+    return conversation
 
 
 def _recount(conversation: Conversation, *, unread: int) -> None:
     """Derive the times of a conversation from what it has."""
     messages = Message.objects.filter(conversation=conversation)
-    latest = messages.aggregate(
-        any=Max("created_at"), inbound=Max("created_at", filter=Q(direction=Message.Direction.IN))
+    # Neither history nor a notice opens the 24-hour window.
+    opens = Q(direction=Message.Direction.IN) & ~Q(context__has_key="imported")
+    opens &= ~Q(type__in=words.OPEN_NO_WINDOW)
+    # A scheduled message has a time in the future.
+    latest = messages.exclude(decision=policy.WAITING_SCHEDULE).aggregate(
+        any=Max("created_at"), inbound=Max("created_at", filter=opens)
     )
     called = CallAttempt.objects.filter(conversation=conversation, incoming=True)
     Conversation.objects.filter(pk=conversation.pk).update(

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import enum
 import uuid
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q, Value
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel, Connection
@@ -47,6 +50,15 @@ class Contact(models.Model):
     name = models.CharField(_("name"), max_length=200, blank=True)
     # Whether a person gave the name: what providers report does not replace it.
     named_by_staff = models.BooleanField(_("named by staff"), default=False, db_default=False)
+    # What the profile and the business phone's address book say, as far as `name` is another one
+    # (`messaging.names`), and since when the address book says so.
+    profile_name = models.CharField(
+        _("profile name"), max_length=200, blank=True, default="", db_default=""
+    )
+    saved_name = models.CharField(
+        _("name in the address book"), max_length=200, blank=True, default="", db_default=""
+    )
+    saved_name_at = models.DateTimeField(null=True, blank=True, editable=False)
     merged_into = models.ForeignKey(
         "self",
         verbose_name=_("merged into"),
@@ -203,6 +215,12 @@ class Conversation(models.Model):
     last_message_at = models.DateTimeField(_("last message at"), null=True)
     last_inbound_at = models.DateTimeField(_("last inbound at"), null=True)
     unread_count = models.PositiveIntegerField(_("unread count"), default=0)
+    # Which other app has the conversation at Meta (`messaging.control`), and the time of the latest
+    # event that says who has it.
+    controlled_by = models.CharField(
+        _("controlled by"), max_length=16, blank=True, default="", db_default=""
+    )
+    controlled_at = models.DateTimeField(null=True, blank=True, editable=False)
     merged_into = models.ForeignKey(
         "self",
         verbose_name=_("merged into"),
@@ -248,6 +266,13 @@ class Conversation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.contact} · {self.channel}"
+
+    @cached_property
+    def has_written(self) -> bool:
+        """Whether the customer ever wrote, in the imported history at least."""
+        if self.last_inbound_at is not None:
+            return True
+        return self.messages.filter(direction=Message.Direction.IN).exists()
 
 
 def new_file_name(media: Media, filename: str) -> str:
@@ -354,10 +379,16 @@ UNSENT_STATUSES = [
     statuses.Status.UNCONFIRMED.value,
 ]
 # Messages that were not sent, or may not have been, and are not retried.
-NEEDS_A_PERSON = ~Q(decision="") & Q(
+STOPPED = ~Q(decision="") & Q(
     status__in=[statuses.Status.REJECTED.value, statuses.Status.UNCONFIRMED.value],
     next_attempt_at__isnull=True,
 )
+# Accepted messages whose deadline has passed without a delivery.
+UNDELIVERED = Q(
+    overdue_at__isnull=False, status__in=[statuses.Status.HELD.value, statuses.Status.SENT.value]
+)
+# A message that was canceled needs nobody.
+NEEDS_A_PERSON = (STOPPED & ~Q(decision="canceled")) | UNDELIVERED
 
 
 class DeliveryWorker(models.Model):
@@ -447,6 +478,21 @@ class Message(models.Model):
         _("round route"), max_length=10, choices=RoundRoute, default=RoundRoute.OFFICIAL
     )
     round_started_at = models.DateTimeField(_("round started at"), null=True, blank=True)
+    # Nothing is sent before `send_at`, nor from `deliver_by` on. A message that is not delivered by
+    # then is `overdue_at` that time, and `on_undelivered` says what follows; "": its channel does.
+    send_at = models.DateTimeField(_("send at"), null=True, blank=True)
+    deliver_by = models.DateTimeField(_("deliver by"), null=True, blank=True)
+    on_undelivered = models.CharField(
+        _("if not delivered by then"),
+        max_length=10,
+        choices=Channel.OnUndelivered,
+        blank=True,
+        default="",
+        db_default="",
+    )
+    # When `delivery/deadlines.py` has to look at it; null once nothing more follows.
+    deadline_check_at = models.DateTimeField(null=True, blank=True, editable=False)
+    overdue_at = models.DateTimeField(_("overdue since"), null=True, blank=True)
     # The process that delivers it now. No constraint: the claim of a deleted worker has ended.
     claimed_by = models.ForeignKey(
         DeliveryWorker,
@@ -576,7 +622,19 @@ class Message(models.Model):
                 condition=Q(route__isnull=False) & ~Q(route="official"),
                 name="message_by_fallback",
             ),
-            models.Index(fields=["created_at"], condition=NEEDS_A_PERSON, name="message_attention"),
+            models.Index(fields=["created_at"], condition=STOPPED, name="message_attention"),
+            models.Index(fields=["created_at"], condition=UNDELIVERED, name="message_undelivered"),
+            models.Index(
+                fields=["deadline_check_at"],
+                condition=Q(deadline_check_at__isnull=False),
+                name="message_deadline",
+            ),
+            # Our messages with options, which a customer may answer by number.
+            models.Index(
+                fields=["conversation", "created_at"],
+                condition=Q(direction="out", type="interactive"),
+                name="message_with_options",
+            ),
             *(
                 models.Index(
                     fields=[name], condition=Q((f"{name}__isnull", False)), name=f"message_{name}"
@@ -659,6 +717,13 @@ class DeliveryAttempt(models.Model):
     receipt = models.CharField(_("receipt"), max_length=10, blank=True)
     # The provider accepted the message, but had not sent it yet: it watches a template's quality.
     held = models.BooleanField(_("held"), default=False, db_default=False)
+    # How the message was changed for this route: keys of `downgrade.CHANGES`. If it is another
+    # message then: its type, and its text or caption.
+    changes = models.JSONField(
+        _("changes"), default=list, db_default=Value([], models.JSONField()), blank=True
+    )
+    sent_type = models.CharField(_("sent as"), max_length=20, blank=True, db_default="")
+    sent_text = models.TextField(_("sent text"), blank=True, db_default="")
     # What Meta charges for: category and type, e.g. "marketing:regular".
     pricing = models.CharField(_("pricing"), max_length=64, blank=True, default="", db_default="")
     error_code = models.CharField(_("error code"), max_length=64, blank=True)
@@ -735,6 +800,60 @@ class DeliveryAttempt(models.Model):
     def get_route_display(self) -> str:
         """Return the route in the active language."""
         return str(engines.label(self.route))
+
+
+class Rate(models.Model):
+    """A price of Meta's, as the operator entered it; `messaging.costs` estimates amounts from it.
+
+    It is for a category and for the numbers that begin with `prefix` ("+55"; "" for all), from
+    `valid_from` until the next one. The longest prefix of a number counts.
+    """
+
+    class Category(models.TextChoices):
+        AUTHENTICATION = "authentication", _("authentication")
+        AUTHENTICATION_INTERNATIONAL = (
+            "authentication-international",
+            _("international authentication"),
+        )
+        MARKETING = "marketing", _("marketing")
+        MARKETING_LITE = "marketing_lite", _("marketing (Marketing Messages API)")
+        REFERRAL = "referral_conversion", _("conversation from an advertisement")
+        SERVICE = "service", _("service")
+        UTILITY = "utility", _("utility")
+
+    category = models.CharField(_("category"), max_length=40, choices=Category)
+    prefix = models.CharField(
+        _("numbers that begin with"),
+        max_length=16,
+        blank=True,
+        validators=[RegexValidator(r"^\+[1-9][0-9]*$", _("Enter a plus and digits, like +55."))],
+        help_text=_("A country's code with the plus, like +55. Empty: all other numbers."),
+    )
+    price = models.DecimalField(
+        _("price per delivered message"),
+        max_digits=12,
+        decimal_places=6,
+        validators=[MinValueValidator(Decimal(0))],
+    )
+    currency = models.CharField(
+        _("currency"),
+        max_length=3,
+        validators=[RegexValidator(r"^[A-Z]{3}$", _("Enter three letters, like BRL or USD."))],
+    )
+    valid_from = models.DateField(_("valid from"))
+
+    class Meta:
+        verbose_name = _("price")
+        verbose_name_plural = _("prices")
+        ordering = ["category", "prefix", "-valid_from"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["category", "prefix", "valid_from"], name="rate_once_per_day"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.category} {self.prefix or '*'} {self.price} {self.currency}"
 
 
 class CallAttempt(models.Model):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 INBOUND_CHANNEL: Final = "alterna_inbound"
 OUTBOX_CHANNEL: Final = "alterna_outbox"
 FETCH_MEDIA: Final = Job(name="messaging.fetch_media", queue="media", priority=PRIORITY_DELIVERY)
+MARK_READ: Final = Job(name="messaging.mark_read", queue="care", priority=PRIORITY_DELIVERY)
 RESCHEDULE_THROTTLED: Final = Job(
     name="messaging.reschedule_throttled", queue="care", priority=PRIORITY_MONITORING
 )
@@ -61,6 +62,20 @@ def enqueue_rescheduling(channel_id: int) -> None:
     name = f"rescheduling:{channel_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(RESCHEDULE_THROTTLED, lock=name, queueing_lock=name, channel_id=channel_id)
+
+
+def enqueue_reading(conversation_id: int, *, count: int, typing: bool) -> None:
+    """Mark received messages as read at their provider in a job after the commit."""
+    name = f"reading:{conversation_id}:{typing}"
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        defer(
+            MARK_READ,
+            lock=name,
+            queueing_lock=name,
+            conversation_id=conversation_id,
+            count=count,
+            typing=typing,
+        )
 
 
 def enqueue_fetch(media_id: str, *, at: dt.datetime | None = None) -> None:

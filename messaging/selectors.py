@@ -32,10 +32,11 @@ from channels_app.models import Channel, Incident
 from channels_app.providers import addresses, engines
 from channels_app.providers.addresses import Kind
 from core import phone_numbers
-from messaging.delivery import fallback_share, statuses
+from messaging.delivery import fallback_share, policy, statuses
 from messaging.live import publisher
 from messaging.models import (
     NEEDS_A_PERSON,
+    STOPPED,
     CallAttempt,
     Contact,
     ContactAddress,
@@ -86,7 +87,7 @@ def calls() -> QuerySet[CallAttempt]:
 
 def awaiting_confirmation() -> QuerySet[Message]:
     """Return messages that may have been sent and need a person's decision, oldest first."""
-    unconfirmed = messages().filter(NEEDS_A_PERSON, status=statuses.Status.UNCONFIRMED)
+    unconfirmed = messages().filter(STOPPED, status=statuses.Status.UNCONFIRMED)
     return unconfirmed.order_by("created_at", "id")
 
 
@@ -185,6 +186,8 @@ def with_latest(
         else [row.pk for row in conversations]
     )
     newest = Message.objects.filter(conversation=OuterRef("pk")).order_by("-created_at", "-id")
+    # A scheduled message has a time in the future.
+    newest = newest.exclude(decision=policy.WAITING_SCHEDULE)
     called = CallAttempt.objects.filter(conversation=OuterRef("pk"), incoming=True)
     complete = Conversation.objects.select_related("channel", "contact").annotate(
         latest_id=Subquery(newest.values("id")[:1]),
@@ -258,12 +261,13 @@ def skipped_events() -> dict[str, int]:
 class Skipped:
     """How many events were skipped because this version does not know them, and their kinds.
 
-    Groups, newsletters etc. are skipped on purpose: their kinds have no colon. `of_no_channel`
-    counts those of sessions and numbers that belong to no channel.
+    Groups, newsletters etc. are skipped on purpose (`by_rule`): their kinds have no colon.
+    `of_no_channel` counts those of sessions and numbers that belong to no channel.
     """
 
     unknown: int
     kinds: list[tuple[str, int]]
+    by_rule: list[tuple[str, int]]
     of_no_channel: int
 
 
@@ -271,13 +275,15 @@ def skipped() -> Skipped:
     """Return what was skipped, the most frequent kinds first."""
     unknown = of_no_channel = 0
     kinds: Counter[str] = Counter()
+    by_rule: Counter[str] = Counter()
     for combined, n in skipped_events().items():
-        unknown_kinds = [kind for kind in combined.split(", ") if ":" in kind]
-        unknown += n if unknown_kinds else 0
-        of_no_channel += n if "unknown_channel" in combined else 0
-        for kind in unknown_kinds:
-            kinds[kind] += n
-    return Skipped(unknown, kinds.most_common(12), of_no_channel)
+        named = combined.split(", ")
+        unknown += n if ":" in combined else 0
+        of_no_channel += n if "unknown_channel" in named else 0
+        for kind in named:
+            (kinds if ":" in kind else by_rule)[kind] += n
+    del by_rule["unknown_channel"]
+    return Skipped(unknown, kinds.most_common(12), by_rule.most_common(12), of_no_channel)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from procrastinate import jobs
 from procrastinate.contrib.django import app
 
 from core.queue import PRIORITY_MONITORING
-from messaging import queue, retention
-from messaging.delivery import fallback_share, reconcile, runner, sweeper
+from messaging import queue, reading, retention
+from messaging.delivery import deadlines, fallback_share, reconcile, runner, sweeper
 from messaging.media import files
 
 log = structlog.get_logger(__name__)
@@ -20,6 +20,12 @@ log = structlog.get_logger(__name__)
 @app.task(**queue.FETCH_MEDIA)
 def fetch_media(media_id: str) -> None:
     files.fetch(media_id)
+
+
+# No retry: nothing depends on it, and later it would be out of date.
+@app.task(**queue.MARK_READ)
+def mark_read(conversation_id: int, count: int, typing: bool) -> None:
+    reading.tell_provider(conversation_id, count=count, typing=typing)
 
 
 # No retry: a message that was not rescheduled still runs at its previous time.
@@ -51,6 +57,19 @@ async def rescue_stalled_jobs(context: procrastinate.JobContext, timestamp: int)
 def sweep(timestamp: int) -> None:
     """Queue the download of awaited files without a job, and end new-chat blocks."""
     sweeper.sweep()
+
+
+@app.periodic(cron="* * * * * */5")
+@app.task(
+    name="messaging.check_deadlines",
+    queue="care",
+    priority=PRIORITY_MONITORING,
+    lock="check_deadlines",
+    queueing_lock="check_deadlines",
+)
+def check_deadlines(timestamp: int) -> None:
+    """Answer the deadlines of messages that have passed."""
+    deadlines.check()
 
 
 @app.periodic(cron="* * * * * */15")

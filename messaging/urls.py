@@ -6,10 +6,12 @@ from messaging.views import (
     calls,
     contacts,
     conversations,
+    costs,
     dashboard,
     errors,
     messages,
     template_picker,
+    verdict,
 )
 
 app_name = "messaging"
@@ -42,7 +44,10 @@ urlpatterns = [
     path("messages/held/", messages.HeldView.as_view(), name="held"),
     path("messages/<uuid:pk>/", messages.MessageView.as_view(), name="message"),
     path("messages/<uuid:pk>/confirm/", messages.ConfirmView.as_view(), name="confirm"),
+    path("messages/<uuid:pk>/cancel/", messages.CancelView.as_view(), name="cancel"),
     path("messages/<uuid:pk>/fetch/", messages.FetchView.as_view(), name="fetch"),
+    path("costs/", costs.CostsView.as_view(), name="costs"),
+    path("conversations/<int:pk>/verdict/", verdict.VerdictView.as_view(), name="verdict"),
     path("media/<uuid:pk>/", messages.MediaView.as_view(), name="media"),
     path("help/errors/", errors.ErrorTableView.as_view(), name="errors"),
     path("messages/<uuid:pk>/retry/", messages.RetryView.as_view(), name="retry"),

@@ -66,6 +66,9 @@ _ALL = (
     Kind("album", gettext_lazy("Album"), unread=False),
     Kind("view_once", gettext_lazy("View-once message")),
     Kind("system", gettext_lazy("Notice from WhatsApp"), unread=False, opens_window=False),
+    # Who else has the conversation at Meta, and that it came back.
+    Kind("handover", gettext_lazy("Notice from WhatsApp"), unread=False, opens_window=False),
+    Kind("escalation", gettext_lazy("Notice from WhatsApp"), opens_window=False),
     Kind("request_welcome", gettext_lazy("The customer opened the chat")),
     Kind("waiting", _ONLY_ON_THE_PHONE),
     Kind("unsupported", _ONLY_ON_THE_PHONE),
@@ -74,6 +77,8 @@ _ALL = (
     Kind("unknown", _ONLY_ON_THE_PHONE),
 )
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
+# The types of received messages that never open the 24-hour window.
+OPEN_NO_WINDOW = ("system", "handover", "reaction")
 _CHANGES = ("edit", "revoke", "reaction", "pin", "keep_in_chat", "poll_update")
 _REPLIES = {
     "button_reply": "button_reply",
@@ -100,6 +105,8 @@ def kind_of(type_: str, content: Any) -> Kind:
         name = _REPLIES.get(str(parts.get("type")), "interactive")
     elif type_ == "unsupported" and parts.get("message_type") in _CHANGES:
         name = "unsupported_change"
+    elif type_ == "handover" and parts.get("owner") == "us":
+        name = "escalation"
     return KINDS.get(name, KINDS["unknown"])
 
 
@@ -351,6 +358,28 @@ def _address(address: str) -> str:
     return phone_numbers.pretty(f"+{address}") if address.isdigit() else address
 
 
+def _handover(parts: Mapping[str, Any], text: str) -> Iterator[Line]:
+    from_agent = parts.get("previous") == "ai_agent"
+    passed = (
+        _("Meta's agent passed the conversation to you")
+        if from_agent
+        else _("Another app passed the conversation to you")
+    )
+    owners = {
+        "us": passed,
+        "ai_agent": _("Meta's agent has the conversation now"),
+        "app": _("Another app has the conversation now"),
+    }
+    yield Line(owners.get(str(parts.get("owner")), ""))
+    yield Line(str(parts.get("summary") or ""))
+    yield Line(str(parts.get("note") or ""), muted=True)
+
+
+def _unknown(parts: Mapping[str, Any], text: str) -> Iterator[Line]:
+    if parts.get("message_type") == "media_placeholder":
+        yield Line(_("A file from the time before the number was connected"), muted=True)
+
+
 def _waiting(parts: Mapping[str, Any], text: str) -> Iterator[Line]:
     yield Line(_("WhatsApp has not delivered it to this device yet."), muted=True)
 
@@ -384,6 +413,9 @@ _READERS = {
     "album": _album,
     "view_once": _view_once,
     "system": _system,
+    "handover": _handover,
+    "escalation": _handover,
+    "unknown": _unknown,
     "waiting": _waiting,
     "unsupported_change": _changed,
 }

@@ -159,6 +159,7 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             *SETTINGS, "fallback", "fallback_channel", "fallbacks", "fallback_for",
             "ignore_messages_sent_outside", "ignore_groups",
             "official_retries", "request_timeout_seconds", "confirm_seconds", "on_unconfirmed",
+            "on_undelivered",
             "fallback_max_age_minutes", "fallback_per_minute", "fallback_new_chats_per_day",
             "fallback_despite_limits", "messages_per_second", "coexistence",
             "calls_api_key", "previous_session",

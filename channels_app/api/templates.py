@@ -154,6 +154,7 @@ class TemplateFilter(django_filters.FilterSet):
         model = MessageTemplate
         fields: list[str] = []
 
+    @extend_schema_field(OpenApiTypes.INT)
     def filter_channel(
         self, queryset: QuerySet[MessageTemplate], name: str, channel: Channel
     ) -> QuerySet[MessageTemplate]:

@@ -72,11 +72,6 @@ def unguarded(connection: Connection) -> Provider:
     return engine.create(connection, NumberCache(connection))
 
 
-def reserved_id(connection: Connection, *, type_: str, content: object) -> str:
-    """Return the ID to assign to a message, or "" if the provider does not let us choose one."""
-    return engines.by_name(connection.provider).reserve_id(type_, content)
-
-
 def _require_confirmed_number(provider: Provider, connection: Connection) -> Provider:
     if connection.is_number_unknown:
         return NumberUnknown(provider)

@@ -45,6 +45,10 @@ class Channel(models.Model):
         FALLBACK = "fallback", _("Send through the fallback")
         HOLD = "hold", _("Hold for review")
 
+    class OnUndelivered(models.TextChoices):
+        HOLD = "hold", _("Tell a person")
+        FALLBACK = "fallback", _("Send through the fallback, if it cannot arrive twice")
+
     # `fallback` if there is none; else it is the name of an engine.
     NO_FALLBACK = "none"
     COEXISTENCE_PER_SECOND = 20
@@ -95,6 +99,13 @@ class Channel(models.Model):
         max_length=10,
         choices=OnUnconfirmed,
         default=OnUnconfirmed.FALLBACK,
+    )
+    on_undelivered = models.CharField(
+        _("if a message is not delivered by its deadline"),
+        max_length=10,
+        choices=OnUndelivered,
+        default=OnUndelivered.HOLD,
+        db_default=OnUndelivered.HOLD.value,
     )
     fallback_max_age_minutes = models.PositiveIntegerField(
         _("maximum message age for fallback (min)"),

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol, runtime_checkable
 
@@ -44,15 +44,17 @@ class OutboundFile:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """The message that a reply quotes, as the provider that sends the reply identifies it.
+    """The message that a reply quotes or a reaction refers to, as the sending provider knows it.
 
     `id` is a wamid for the Cloud API and WhatsApp's own key ID for the others. `from_us`: our
-    number sent it. `chat` is the chat in which WhatsApp Web shows it, or "" if unknown.
+    number sent it. `chat` is the chat in which WhatsApp Web shows it, or "" if unknown. `text` is
+    its text or a word for its content, for a server that does not have the message.
     """
 
     id: str
     from_us: bool
     chat: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,10 @@ class OutboundMessage:
     `reference` is our ID; providers that support it return it in their events. `to` is E.164 with
     the plus sign. `message_id` is the ID to assign to the message, if the provider lets us choose
     one. `content` is the object named after the type, in the Cloud API's own shape; `text` is the
-    body of a text message. `quote` is the message that this one replies to. `file` is the stored
-    file of an image, video, audio, document or sticker; without it, `content` has a public "link".
+    body of a text message. `quote` is the message that this one replies to or, for a reaction, the
+    one that it refers to. `file` is the stored file of an image, video, audio, document or sticker,
+    or of the header of a template or interactive message; without it, the object has a public
+    "link".
     """
 
     reference: str
@@ -84,6 +88,7 @@ class Accepted:
     `recipient_id` is the address that the provider used, `lid` WhatsApp's hidden ID of the same
     person if the response contained it. `took_our_id` says whether the message got the ID that we
     had chosen; None if we sent none. `held`: it has not been sent yet, and may still be rejected.
+    `unquoted`: it is a reply, but the provider does not have the quoted message.
     """
 
     provider_message_id: str | None
@@ -91,6 +96,7 @@ class Accepted:
     took_our_id: bool | None = None
     lid: str = ""
     held: bool = False
+    unquoted: bool = False
 
 
 class SendError(Exception):
@@ -205,6 +211,19 @@ class FindsById(Protocol):
 
 
 @runtime_checkable
+class MarksRead(Protocol):
+    """A provider that shows the customer that we read (`Capabilities.marks_read`)."""
+
+    def mark_read(self, to: str, ids: Sequence[str], *, typing: bool) -> None:
+        """Mark a customer's messages as read; show that we are typing, if asked.
+
+        `ids` are the provider's, oldest first. Raises Rejected, Transient or Unknown: each send
+        may be repeated without harm.
+        """
+        ...
+
+
+@runtime_checkable
 class Downloads(Protocol):
     """A provider from which received files are fetched (`EventSource.file_reference`)."""
 
@@ -230,6 +249,10 @@ class NumberCache(Protocol):
     def note_lid(self, number: str, lid: str) -> None: ...
 
 
+def _everything(type_: str, content: Any) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What an engine can do. The conformance suite proves each statement, in both directions.
@@ -240,8 +263,10 @@ class Capabilities:
     it is another one than expected, confirmed by a person.
     `may_omit_id`: it may accept a message without an ID; an ack is then matched by its text.
     `lists_sent`, `finds_by_id`: its provider is a `ListsSent`, a `FindsById`.
+    `marks_read`: its provider is a `MarksRead`.
     `looks_up_numbers`: it asks for the recipient's address before the first send, and caches it.
     `address_kinds`: the addresses besides phone numbers that it can send to, the best one first.
+    `expresses(type, content)`: whether it can express this very object of one of its types.
     """
 
     types: frozenset[str]
@@ -250,8 +275,14 @@ class Capabilities:
     may_omit_id: bool = False
     lists_sent: bool = False
     finds_by_id: bool = False
+    marks_read: bool = False
     looks_up_numbers: bool = False
     address_kinds: tuple[Kind, ...] = ()
+    expresses: Callable[[str, Any], bool] = _everything
+
+    def takes(self, type_: str, content: Any) -> bool:
+        """Return whether it sends a message with this content as it is."""
+        return type_ in self.types and self.expresses(type_, content)
 
 
 def _unchanged(payload: Any) -> Any:

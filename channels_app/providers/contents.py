@@ -15,6 +15,8 @@ from typing import Any
 
 # The types of messages besides those that can be sent (`messaging.content.TYPES`).
 UNKNOWN, UNSUPPORTED, WAITING = "unknown", "unsupported", "waiting"
+# Who has a conversation that another app may have: Meta's own agent.
+AGENT = "ai_agent"
 # The names that hold words of a person in an object that this version does not know.
 _WORDS = (
     "caption", "text", "body", "title", "contentText", "displayText", "selectedDisplayText",

@@ -25,6 +25,8 @@ from core import sizes
 Text = str | Promise
 # Our code for a failure for which the provider gave no reason.
 NO_REASON = "failed"
+# Our code for a message that a provider accepted, and certainly does not deliver any more.
+UNDELIVERED = "undelivered"
 _Kind = TypeVar("_Kind", bound=SendError)
 
 
@@ -290,6 +292,16 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("not_on_whatsapp", _("The number is not on WhatsApp"), _P, _NOW, _OTHER_ROUTE),
     ("unsupported_type", _("This type of message cannot be sent through this route"),
      _P, _NOW, _OTHER_ROUTE),
+    ("official_only", _("Only the official API can send this type of message"),
+     _P, _NOW, _NOT_ON_WEB),
+    ("template_text_unknown", _("The template's text is not known here"), _P, _NOW,
+     _("Synchronize the templates: a route without templates sends their text.")),
+    ("target_unknown", _("This route does not have the message that it refers to"),
+     _P, _NOW, _OTHER_ROUTE),
+    ("header_file_unavailable", _("Only Meta has the file in the header"), _P, _NOW,
+     _("A file by link, or uploaded here, can be sent by every route.")),
+    ("caption_too_long", _("The text is too long to be the caption of the file"),
+     _P, _NOW, _OTHER_ROUTE),
     ("invalid_content", _("The message has no content to send"), _P, _NEVER,
      _("No other route could send it.")),
     ("too_large", _("The message or its file is too large"), _P, _NOW, _OTHER_ROUTE),
@@ -309,6 +321,8 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("fallbacks_jumped", _("An unusual number of messages is sent through the fallback"),
      _P, _RETRY,
      _("A working fallback must not hide a failing official API.")),
+    (UNDELIVERED, _("Accepted, but not delivered by its deadline"), _P, _NOW,
+     _("Used only if the message asks for it and the first route cannot deliver it any more.")),
     (NO_REASON, _("The provider gave no reason"), _P, _ALERT, _OUR_REQUEST),
     ("lookup_failed", _("The number could not be looked up"), _R, _RETRY, _NOT_SENT),
     ("rate_overlimit", _("WhatsApp requested a pause: too many queries"), _R, _RETRY, _NOT_SENT),

@@ -51,9 +51,9 @@ class ReceiptEvent:
     `channel_key` is the provider's name for our number. `reference` is our ID, if the provider
     returns it. If the provider returned no message ID on acceptance, the event is matched by
     recipient (E.164, may be empty), text and time, as far as it contains them. `phone_number` and
-    `user_id` are addresses of one customer.
-    recipient (E.164, may be empty), text and time, as far as it contains them. `pricing` is what
-    the provider charges for, "category:type" ("marketing:regular"), "" if it does not say.
+    `user_id` are addresses of one customer. `pricing` is what the provider charges for,
+    "category:type" ("marketing:regular"), "" if it does not say. `history`: it stands in a history;
+    a failure in it is only shown.
     """
 
     channel_key: str
@@ -66,6 +66,7 @@ class ReceiptEvent:
     text: str = ""
     at: dt.datetime | None = None
     pricing: str = ""
+    history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,7 @@ class MessageEvent:
 
     `phone_number` is the customer's, E.164; empty if the provider reports only `user_id`, which is
     a business-scoped id or a LID. `also` are further addresses of the same customer, such as those
-    before a change. `stored` names its file in our storage, if the event contained it
-    (`embedded_files`). `history`: it was exchanged before the phone was linked and was synced on
-    linking. `chat` is the chat in which WhatsApp Web shows it, or "" if the provider reports none.
-    the group's address (…@g.us) for a message of a group. `stored`
+    before a change. For a message of a group, `user_id` is the group's address (…@g.us). `stored`
     names its file in our storage, if the event contained it (`embedded_files`). `history`: it was
     exchanged before the phone was linked and was synced on linking. `chat` is the chat in which
     WhatsApp Web shows it, or "" if the provider reports none. `at` is None if the provider reports
@@ -87,7 +85,8 @@ class MessageEvent:
     `quoted {"id", "text", "type", "from_us", "status"}`, `forwarded` ("once" or "often"),
     `referral` and `product` (Meta's own objects: the ad or post, and the product, that the customer
     wrote about), `error {"code", "title", "detail"}` (why the content is missing), `author {"id",
-    "name"}` (of a message in a group).
+    "name"}` (of a message in a group), `imported` (true: the provider says for certain that it is
+    history, however recent), `standby` (true: another app had the conversation when it came).
     """
 
     channel_key: str
@@ -121,21 +120,27 @@ class MediaEvent:
 
 @dataclass(frozen=True, slots=True)
 class EditEvent:
-    """The text of a message was edited."""
+    """The text of a message was edited.
+
+    `by` is who did it, as far as the provider says: the person's address (E.164 or a user ID), US,
+    or "".
+    """
 
     channel_key: str
     provider_message_id: str
     text: str
     at: dt.datetime | None = None
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RevokeEvent:
-    """A message was deleted for everyone."""
+    """A message was deleted for everyone; `by` as for `EditEvent`."""
 
     channel_key: str
     provider_message_id: str
     at: dt.datetime | None = None
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,7 @@ class ReactionEvent:
     """A person reacted to a message; an empty `emoji` takes the reaction back.
 
     `by` is the person's address (E.164 or a user ID), or US. A person has one reaction to a
-    message: the latest.
+    message: the latest. `history` as for `MessageEvent`.
     """
 
     channel_key: str
@@ -152,6 +157,7 @@ class ReactionEvent:
     emoji: str
     at: dt.datetime | None = None
     name: str = ""
+    history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +186,17 @@ class ContactEvent:
     channel_key: str
     phone_number: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressBookEvent:
+    """The business has a customer in its phone's address book under `name`; "": not any more."""
+
+    channel_key: str
+    addresses: tuple[Address, ...]
+    name: str
+    username: str = ""
+    at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +330,7 @@ Event = (
     | ReactionEvent
     | VoteEvent
     | ContactEvent
+    | AddressBookEvent
     | AddressEvent
     | GroupEvent
     | ConnectionEvent

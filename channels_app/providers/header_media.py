@@ -33,11 +33,12 @@ def replace(type_: str, content: Mapping[str, Any], file: Mapping[str, Any]) -> 
         return {**content, "header": {**content["header"], kind: dict(file)}}
     parameter = _parameter(content)
     assert parameter is not None
+    filled = {**parameter, kind: dict(file)}
 
     def with_file(component: Any) -> Any:
         if not isinstance(component, Mapping) or parameter not in _parameters(component):
             return component
-        return {**component, "parameters": [{**parameter, kind: dict(file)}]}
+        return {**component, "parameters": [filled]}
 
     return {**content, "components": [with_file(one) for one in content["components"]]}
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.utils import extend_schema_field
@@ -11,8 +13,9 @@ from channels_app.models import Channel
 from channels_app.providers import engines, error_codes
 from channels_app.providers.events import CallStatus
 from messaging import content as contents
-from messaging import reachability, words
-from messaging.delivery import statuses
+from messaging import control, reachability, words
+from messaging.delivery import downgrade, statuses
+from messaging.delivery.schedule import Times
 from messaging.media import files
 from messaging.models import (
     CallAttempt,
@@ -41,10 +44,49 @@ class ErrorSerializer(serializers.Serializer[Message]):
         return error_codes.stored_detail(message.error_detail)
 
 
+class ChangeSerializer(serializers.Serializer[Any]):
+    """One change of a message for a route: its code, and its sentence."""
+
+    code = serializers.CharField()
+    text = serializers.CharField()
+
+
+class SentAsSerializer(serializers.Serializer[Any]):
+    """What was sent in place of a message: its type, and its text or caption."""
+
+    type = serializers.CharField()
+    text = serializers.CharField()
+
+
+class ChosenSerializer(serializers.Serializer[Any]):
+    """The option that the customer's text names, of our message with numbered options."""
+
+    message = serializers.UUIDField()
+    id = serializers.CharField()
+    title = serializers.CharField()
+
+
 class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
     route = serializers.ChoiceField(choices=engines.choices())
     error_title = serializers.SerializerMethodField()
     error_detail = serializers.SerializerMethodField()
+    changes = serializers.SerializerMethodField()
+    sent_as = serializers.SerializerMethodField()
+
+    @extend_schema_field(ChangeSerializer(many=True))
+    def get_changes(self, attempt: DeliveryAttempt) -> Any:
+        """How the message was changed for this route; none if it was sent as it is."""
+        texts = downgrade.describe(attempt.changes)
+        return [
+            {"code": code, "text": text} for code, text in zip(attempt.changes, texts, strict=True)
+        ]
+
+    @extend_schema_field(SentAsSerializer(allow_null=True))
+    def get_sent_as(self, attempt: DeliveryAttempt) -> Any:
+        """The message that was sent in place of the original one; null if it was sent as it is."""
+        if not attempt.sent_type:
+            return None
+        return {"type": attempt.sent_type, "text": attempt.sent_text}
 
     def get_error_title(self, attempt: DeliveryAttempt) -> str:
         return error_codes.stored_title(
@@ -58,8 +100,8 @@ class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
         model = DeliveryAttempt
         fields = [
             "number", "route", "outcome", "error_code", "error_title", "error_detail",
-            "provider_message_id", "receipt", "pricing", "rule", "started_at", "finished_at",
-            "confirmed_by",
+            "provider_message_id", "receipt", "pricing", "rule", "changes", "sent_as",
+            "started_at", "finished_at", "confirmed_by",
         ]  # fmt: skip
 
 
@@ -122,6 +164,18 @@ class FileObjectSerializer(serializers.Serializer[Any]):
     filename = serializers.CharField(required=False)
 
 
+class TimeWithZone(serializers.DateTimeField):
+    """A time with its offset from UTC: whose time would "9:00" be?"""
+
+    def enforce_timezone(self, value: Any) -> Any:
+        """Reject a time without an offset."""
+        if timezone.is_naive(value):
+            raise serializers.ValidationError(
+                _("Add the time zone, for example 2026-12-01T09:00:00-03:00."), "naive"
+            )
+        return super().enforce_timezone(value)
+
+
 class MessageSerializer(serializers.ModelSerializer[Message]):
     """A message. Types other than text have an object named after the type.
 
@@ -137,6 +191,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     summary = serializers.SerializerMethodField()
     forwarded = serializers.SerializerMethodField()
     referral = serializers.SerializerMethodField()
+    chosen = serializers.SerializerMethodField()
     reactions = serializers.SerializerMethodField()
     votes = serializers.SerializerMethodField()
     media = MediaSerializer(allow_null=True)
@@ -146,9 +201,10 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
         model = Message
         fields = [
             "id", "channel", "conversation", "direction", "to", "type", "text", "summary",
-            "content", "media", "context", "forwarded", "referral", "reactions", "votes",
+            "content", "media", "context", "forwarded", "referral", "chosen", "reactions", "votes",
             "edited_at", "earlier_texts", "revoked_at", "status", "route", "icon", "error",
             "client_reference", "sent_outside", "echo_of", "decision", "next_attempt_at",
+            "send_at", "deliver_by", "on_undelivered", "overdue_at",
             "created_at", "updated_at",
             "attempts",
         ]  # fmt: skip
@@ -201,6 +257,11 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
         """The ad or post from which the customer came, in Meta's form."""
         return message.context.get("referral")
 
+    @extend_schema_field(ChosenSerializer(allow_null=True))
+    def get_chosen(self, message: Message) -> Any:
+        """The button or row that the customer chose by answering with its number or its words."""
+        return message.context.get("chosen")
+
     @extend_schema_field(ReactionSerializer(many=True))
     def get_reactions(self, message: Message) -> Any:
         return [one for one in message.reactions if one.get("emoji")]
@@ -208,6 +269,19 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     @extend_schema_field(VoteSerializer(many=True))
     def get_votes(self, message: Message) -> Any:
         return [one for one in message.votes if one.get("chosen")]
+
+
+@cache
+def _of_messages() -> MessageSerializer:
+    return MessageSerializer()
+
+
+def represent(message: Message) -> dict[str, Any]:
+    """Return a message as REST shows it.
+
+    With fields that are built once: to build them takes longer than to read them.
+    """
+    return _of_messages().to_representation(message)
 
 
 class MessageSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
@@ -259,7 +333,25 @@ class NewMessageSerializer(serializers.Serializer[Any]):
     text = serializers.CharField(
         default="", allow_blank=True, trim_whitespace=False, max_length=contents.MAX_TEXT
     )
+    preview_url = serializers.BooleanField(
+        required=False, help_text="Of a text: whether its first link is shown with a preview."
+    )
     client_reference = serializers.CharField(default="", allow_blank=True, max_length=255)
+    send_at = TimeWithZone(
+        default=None,
+        help_text="Nothing is sent before this time. With its time zone, at most a year ahead.",
+    )
+    deliver_by = TimeWithZone(
+        default=None,
+        help_text="From this time on it is not sent any more. If it was accepted by then, but not"
+        " delivered, `on_undelivered` decides.",
+    )
+    on_undelivered = serializers.ChoiceField(
+        Channel.OnUndelivered.choices,
+        default="",
+        help_text="What follows if it is not delivered by `deliver_by`. Without it, the channel's"
+        " rule applies.",
+    )
     context = ContextSerializer(required=False)  # type: ignore[assignment]
     image = serializers.JSONField(required=False)
     video = serializers.JSONField(required=False)
@@ -286,14 +378,28 @@ class NewMessageSerializer(serializers.Serializer[Any]):
             "conversation": attrs.get("conversation"),
             "type": attrs["type"],
             "text": attrs["text"],
-            "content": attrs.get(attrs["type"]) if attrs["type"] != "text" else None,
+            "content": _content(attrs),
             "reply_to": str(context["message"]) if context else None,
             "client_reference": attrs["client_reference"],
+            "times": Times(attrs["send_at"], attrs["deliver_by"], attrs["on_undelivered"]),
         }
+
+
+def _content(attrs: dict[str, Any]) -> Any:
+    """Return the object of the message's type; of a text, its options."""
+    if attrs["type"] != "text":
+        return attrs.get(attrs["type"])
+    return {"preview_url": attrs["preview_url"]} if "preview_url" in attrs else None
 
 
 class RetrySerializer(serializers.Serializer[Any]):
     route = serializers.ChoiceField(choices=["official", "fallback"], default="official")
+
+
+class ReadSerializer(serializers.Serializer[Any]):
+    typing = serializers.BooleanField(
+        default=False, help_text="Whether the customer sees, for some seconds, that we are typing."
+    )
 
 
 class ConfirmSerializer(serializers.Serializer[Any]):
@@ -349,14 +455,20 @@ class SplitSerializer(serializers.Serializer[Any]):
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):
     contact = ContactSerializer()
     reachable = serializers.SerializerMethodField()
+    controlled_by = serializers.SerializerMethodField()
 
     class Meta:
         model = Conversation
         fields = [
             "id", "channel", "contact", "unread_count", "last_message_at", "last_inbound_at",
-            "created_at", "reachable",
+            "created_at", "reachable", "controlled_by",
         ]  # fmt: skip
         read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(["", "ai_agent", "app"]))
+    def get_controlled_by(self, conversation: Conversation) -> str:
+        """Who else has the conversation at Meta: its own agent, or another app; "" if nobody."""
+        return control.holder(conversation)
 
     @extend_schema_field(ReachableSerializer)
     def get_reachable(self, conversation: Conversation) -> Any:

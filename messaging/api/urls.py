@@ -6,6 +6,7 @@ from rest_framework.routers import DefaultRouter
 from channels_app.api.channels import ChannelViewSet
 from channels_app.api.templates import TemplateViewSet
 from messaging.api.contacts import ContactViewSet
+from messaging.api.costs import CostsView
 from messaging.api.views import ConversationViewSet, MediaViewSet, MessageViewSet
 
 router = DefaultRouter()
@@ -18,4 +19,8 @@ router.register("media", MediaViewSet, basename="media")
 router.register("contacts", ContactViewSet, basename="contact")
 router.register("conversations", ConversationViewSet, basename="conversation")
 
-urlpatterns = [*router.urls, path("", include("channels_app.api.urls"))]
+urlpatterns = [
+    *router.urls,
+    path("costs/", CostsView.as_view(), name="costs"),
+    path("", include("channels_app.api.urls")),
+]

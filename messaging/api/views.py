@@ -13,9 +13,8 @@ from drf_spectacular.utils import (
     OpenApiParameter,
     OpenApiResponse,
     extend_schema,
-    inline_serializer,
 )
-from rest_framework import mixins, serializers, status, viewsets
+from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.pagination import CursorPagination
 from rest_framework.parsers import BaseParser
@@ -30,8 +29,10 @@ from channels_app.models import Channel
 from channels_app.providers import addresses, engines
 from channels_app.providers.addresses import Address, Kind
 from core import phone_numbers
-from messaging import contacts, selectors
+from messaging import contacts, reading, selectors
 from messaging.api.parsers import UploadParser
+from messaging.api.planning import PlanningActions
+from messaging.api.problems import PROBLEM
 from messaging.api.serializers import (
     CallSerializer,
     ConfirmSerializer,
@@ -39,17 +40,15 @@ from messaging.api.serializers import (
     MediaSerializer,
     MessageSerializer,
     NewMessageSerializer,
+    ReadSerializer,
     RetrySerializer,
     UploadSerializer,
+    represent,
 )
 from messaging.delivery import accept, statuses
 from messaging.media import files
 from messaging.media.responses import file_response
 from messaging.models import Conversation, Media, Message
-
-PROBLEM = inline_serializer(
-    "Problem", {"detail": serializers.CharField(), "code": serializers.CharField()}
-)
 
 
 class StaffWithMessagePermissions(StaffWithModelPermissions):
@@ -93,7 +92,10 @@ class MessageFilter(django_filters.FilterSet):
 
 
 class MessageViewSet(
-    mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Message]
+    PlanningActions,
+    mixins.RetrieveModelMixin,
+    mixins.ListModelMixin,
+    viewsets.GenericViewSet[Message],
 ):
     """Messages, sent and received, newest first."""
 
@@ -146,7 +148,7 @@ class MessageViewSet(
         if not accepted.created:
             headers["Idempotent-Replay"] = "true"
         return Response(
-            self.get_serializer(message).data,
+            represent(message),
             status=status.HTTP_202_ACCEPTED if accepted.created else status.HTTP_200_OK,
             headers=headers,
         )
@@ -187,6 +189,19 @@ class MessageViewSet(
             )
         except accept.NotRetryable as error:
             raise Conflict(str(error), "not_confirmable") from None
+        return Response(self.get_serializer(selectors.messages().get(pk=message.pk)).data)
+
+    @extend_schema(
+        request=None,
+        responses={200: MessageSerializer, 409: OpenApiResponse(PROBLEM, "`not_cancelable`")},
+    )
+    @action(detail=True, methods=["post"], permission_classes=[StaffMayChange])
+    def cancel(self, request: Request, **kwargs: Any) -> Response:
+        """Cancel a message that has certainly not been sent: scheduled, or waiting for a retry."""
+        try:
+            message = accept.cancel_message(self.get_object(), user=user_of(request))
+        except accept.NotCancelable as error:
+            raise Conflict(str(error), "not_cancelable") from None
         return Response(self.get_serializer(selectors.messages().get(pk=message.pk)).data)
 
 
@@ -256,6 +271,15 @@ class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
     pagination_class = LatestFirst
     filterset_class = ConversationFilter
     queryset = selectors.conversations_for_programs()
+
+    @extend_schema(request=ReadSerializer, responses=ConversationSerializer)
+    @action(detail=True, methods=["post"], permission_classes=[StaffWithMessagePermissions])
+    def read(self, request: Request, **kwargs: Any) -> Response:
+        """Mark a conversation as read, also for the customer, who may see that we are typing."""
+        fields = ReadSerializer(data=request.data)
+        fields.is_valid(raise_exception=True)
+        reading.mark_read(self.get_object(), typing=fields.validated_data["typing"])
+        return Response(self.get_serializer(self.get_object()).data)
 
     @extend_schema(responses=CallSerializer(many=True), filters=False)
     @action(detail=True, pagination_class=NewestFirst)

@@ -1,4 +1,4 @@
-"""Sender use cases: accept a message, retry it, confirm its arrival."""
+"""Sender use cases: accept a message, cancel or retry it, confirm its arrival."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import structlog
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -21,15 +22,18 @@ from core.text import is_storable
 from core.transactions import run_atomic
 from messaging import contacts, queue, sequence, template_bubbles
 from messaging import content as contents
-from messaging.delivery import attempts, policy, runner, statuses, template_content
+from messaging.delivery import attempts, outbox, policy, runner, statuses, template_content
+from messaging.delivery.schedule import NO_TIMES, Times
 from messaging.live import publisher
 from messaging.media import files
-from messaging.models import Conversation, Media, Message
+from messaging.models import UNFINISHED, Conversation, Media, Message
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 MAX_KEY = 255
+
+log = structlog.get_logger(__name__)
 
 
 class IdempotencyConflict(Exception):
@@ -38,6 +42,10 @@ class IdempotencyConflict(Exception):
 
 class NotRetryable(Exception):
     """The message's current state does not allow a retry. `str()` is the reason, for users."""
+
+
+class NotCancelable(Exception):
+    """The message may have been sent, or is being sent. `str()` is the reason, for users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +68,16 @@ def accept_message(
     reply_to: str | None = None,
     client_reference: str = "",
     idempotency_key: str = "",
+    times: Times = NO_TIMES,
+    batch: str = "",
 ) -> Acceptance:
     """Store an outgoing message. The row itself is the order to deliver it (`outbox`).
 
     It goes to a conversation, or to `to` on a channel: a phone number, which is checked strictly
     unless a provider reported it, or any address of a known contact. `reply_to` is the id of a
-    message in the same conversation. Raises ValidationError keyed by field, or IdempotencyConflict;
-    in both cases nothing is stored.
+    message in the same conversation. `times` says when it may be sent. `batch` is the digest of the
+    request of which the message is a part. Raises ValidationError keyed by field, or
+    IdempotencyConflict; in both cases nothing is stored.
     """
     if conversation is not None:
         channel = channel or conversation.channel
@@ -82,12 +93,15 @@ def accept_message(
         "content": content,
         "reply_to": reply_to,
         "client_reference": client_reference,
+        **times.as_request(),
+        **({"batch": batch} if batch else {}),
     }
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
     if idempotency_key and (replayed := _find_replay(user, idempotency_key, digest)):
         return Acceptance(replayed, created=False)
     if not channel.active:
         raise ValidationError({"channel": _("This channel is not active.")})
+    times.validate(now=timezone.now())
     context: dict[str, Any] = {}
     if type == "template":
         prepared = template_content.prepare(channel, content)
@@ -105,6 +119,7 @@ def accept_message(
             idempotency_key=idempotency_key,
             request_digest=digest if idempotency_key else "",
             created_by=user,
+            **times.as_fields(),
         )
         return _store(channel, recipient, message, reply_to)
 
@@ -119,10 +134,10 @@ def accept_message(
     return Acceptance(message, created=True)
 
 
-def ask_for_number(conversation: Conversation, *, user: User | None) -> Message:
+def ask_for_number(conversation: Conversation, *, user: User | None, key: str = "") -> Message:
     """Ask a customer with a username to share their phone number (docs/providers/cloud.md §10.1.7).
 
-    The official API takes it within the 24-hour window.
+    The official API takes it within the 24-hour window. The same `key` asks once.
     """
     text = _("Please share your phone number, so that we can always reach you.")
     question = {
@@ -131,7 +146,11 @@ def ask_for_number(conversation: Conversation, *, user: User | None) -> Message:
         "action": {"name": "request_contact_info"},
     }
     accepted = accept_message(
-        conversation=conversation, user=user, type="interactive", content=question
+        conversation=conversation,
+        user=user,
+        type="interactive",
+        content=question,
+        idempotency_key=key,
     )
     return accepted.message
 
@@ -153,7 +172,7 @@ def _validated(
     recipient: Address | Conversation | None = conversation
     file = None
     if conversation is None:
-        recipient = _recipient(to)
+        recipient = parse_recipient(to)
         if recipient is None:
             errors["to"] = _("This is not a valid phone number.")
     elif to:
@@ -182,7 +201,7 @@ def _validated(
     return recipient, file
 
 
-def _recipient(to: str) -> Address | None:
+def parse_recipient(to: str) -> Address | None:
     """Return the address that was entered: a valid phone number, or one that a provider reported.
 
     What a provider reported can be answered whatever a library of numbers thinks of it.
@@ -210,20 +229,25 @@ def _store(
         conversation = contacts.lock_conversation(recipient)
     else:
         conversation = contacts.lock_conversation_with(channel, also=[recipient])
-    now = sequence.place(conversation, timezone.now())
+    now = timezone.now()
+    at = sequence.place(conversation, message.send_at or now)
     message.conversation = conversation
     message.direction = Message.Direction.OUT
     if message.type == "reaction":
         message.content = _resolve_reaction_target(conversation, message.content)
     message.status = statuses.Status.QUEUED
-    message.created_at = message.round_started_at = now
+    # A scheduled message takes its place at the time at which it is sent.
+    message.created_at = message.round_started_at = at
     if reply_to:
         message.reply_to = _quoted(conversation, reply_to)
     if message.media is not None:
         files.lock_for_use(message.media, field=files.field_of(message.type, message.content))
-    _wait_behind_others(message)
+    if message.send_at is not None:
+        message.decision, message.next_attempt_at = policy.WAITING_SCHEDULE, message.send_at
+    else:
+        _wait_behind_others(message)
     message.save(force_insert=True)
-    _bump_conversation(conversation, now)
+    _bump_conversation(conversation, min(at, now) if message.send_at else at)
     queue.wake_senders()
     publisher.message_changed(message)
     return message
@@ -237,39 +261,38 @@ def _quoted(conversation: Conversation, reply_to: str) -> Message:
 
 
 def _resolve_reaction_target(conversation: Conversation, content: dict[str, Any]) -> dict[str, Any]:
-    """Return a reaction's content with the provider's id of the message that it refers to.
+    """Return a reaction's content with our id of the message that it refers to, if it is stored.
 
     If the caller supplies a provider id, the provider validates it: the customer may have received
     that message before Alterna stored this conversation.
     """
     if "message" not in content:
-        return content
+        reaction = Message(conversation=conversation, type="reaction", content=content)
+        target = attempts.reaction_target(reaction)
+        return content if target is None else {**content, "message": str(target.pk)}
     try:
         target = conversation.messages.get(pk=content["message"])
     except (Message.DoesNotExist, ValidationError, ValueError):
-        raise ValidationError({"reaction": _("This conversation has no such message.")}) from None
-    # Only the official API takes reactions.
-    sent = target.attempts.filter(
-        outcome=statuses.Outcome.ACCEPTED, connection__provider=statuses.Route.OFFICIAL
-    )
-    provider_ids = sent.exclude(provider_message_id="").values_list(
-        "provider_message_id", flat=True
-    )
-    provider_id = target.provider_message_id or provider_ids.first()
-    if not provider_id:
-        raise ValidationError(
-            {
-                "reaction": _(
-                    "The official API does not have this message, so you cannot react to it."
-                )
-            }
-        )
-    return {**content, "message_id": provider_id}
+        raise _no_target(_("This conversation has no such message.")) from None
+    if target.type == "reaction":
+        raise _no_target(_("WhatsApp takes no reaction to a reaction."))
+    has_id = target.attempts.exclude(provider_message_id="").exists()
+    if not (target.provider_message_id or has_id):
+        raise _no_target(_("No provider has this message yet, so you cannot react to it."))
+    official = target.attempts.filter(connection__provider=statuses.Route.OFFICIAL)
+    sent = official.exclude(provider_message_id="").values_list("provider_message_id", flat=True)
+    known = target.provider_message_id or sent.first()
+    return {**content, "message": str(target.pk), **({"message_id": known} if known else {})}
+
+
+def _no_target(text: Any) -> ValidationError:
+    return ValidationError({"reaction.message": text})
 
 
 def _wait_behind_others(message: Message) -> None:
     """Mark a new message as waiting if an earlier one of its conversation waits."""
     waiting = message.conversation.messages.filter(next_attempt_at__isnull=False)
+    waiting = waiting.exclude(decision=policy.WAITING_SCHEDULE)
     until = waiting.order_by("created_at").values_list("next_attempt_at", flat=True).first()
     if until is not None:
         message.decision, message.next_attempt_at = policy.WAITING_TURN, until
@@ -310,13 +333,54 @@ def retry_message(
         previous = attempts.attempts_for(message)
         if route == "fallback" and policy.never_falls_back(attempts.facts(previous), rules):
             raise NotRetryable(policy.reason_text("never_fall_back"))
+        if message.deliver_by is not None and message.deliver_by <= timezone.now():
+            raise NotRetryable(policy.reason_text(policy.DEADLINE_PASSED))
+        message.send_at = None
+        message.deadline_check_at = message.deliver_by
         message.round += 1
         message.round_route = route
         message.round_started_at = timezone.now()
         message.faults = 0
-        message.save(update_fields=["round", "round_route", "round_started_at", "faults"])
+        message.save(
+            update_fields=[
+                "round", "round_route", "round_started_at", "faults", "send_at",
+                "deadline_check_at",
+            ]
+        )  # fmt: skip
         attempts.refresh_message_status(message, previous, decision="")
         queue.wake_senders()
+    return message
+
+
+def cancel_message(message: Message, *, user: User | None) -> Message:
+    """Cancel a message that certainly has not been sent: it is scheduled, or waits for a retry.
+
+    Raises NotCancelable. A message that was canceled already stays as it is.
+    """
+    with transaction.atomic():
+        conversation = contacts.lock_conversation_of(str(message.pk))
+        message = Message.objects.select_for_update().get(pk=message.pk)
+        if message.decision == policy.CANCELED:
+            return message
+        if not Message.objects.filter(UNFINISHED, pk=message.pk).exists():
+            raise NotCancelable(_("Only a message that still waits to be sent can be canceled."))
+        previous = attempts.attempts_for(message)
+        may_be_sent = (statuses.Outcome.STARTED, statuses.Outcome.UNKNOWN)
+        if message.claimed_by_id or any(one.outcome in may_be_sent for one in previous):
+            raise NotCancelable(_("The message is being sent, or may have been sent."))
+        # It keeps no place in the future.
+        message.created_at = min(message.created_at, sequence.place(conversation, timezone.now()))
+        message.deadline_check_at = None
+        message.save(update_fields=["created_at", "deadline_check_at"])
+        attempts.refresh_message_status(
+            message, previous, decision=policy.CANCELED, next_attempt_at=None
+        )
+        log.info(
+            "message canceled",
+            message=str(message.pk),
+            user=user.get_username() if user else "",
+        )
+        outbox.wake([message.conversation_id])
     return message
 
 

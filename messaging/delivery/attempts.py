@@ -10,7 +10,7 @@ import datetime as dt
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -24,11 +24,11 @@ from channels_app.providers.addresses import Address, Kind
 from channels_app.providers.base import Accepted, Quote, Rejected, SendError, Unknown
 from channels_app.providers.cloud.events import web_message_id
 from channels_app.providers.error_codes import NO_REASON
-from channels_app.providers.events import Receipt
+from channels_app.providers.events import US, ReactionEvent, Receipt
 from channels_app.providers.message_keys import WAMID, message_key
-from messaging import contacts, queue
+from messaging import contacts, queue, words
 from messaging.content import MEDIA_TYPES
-from messaging.delivery import channel_feedback, outbox, policy, quotes, statuses
+from messaging.delivery import channel_feedback, downgrade, outbox, policy, quotes, statuses
 from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import amendments, pending_events
 from messaging.live import publisher
@@ -47,7 +47,10 @@ ACCEPTED_STATUSES = (
 # How far the start of the send may be from the message timestamp in the ack.
 _SENT_BEFORE_ACK, _SENT_AFTER_ACK = dt.timedelta(minutes=10), dt.timedelta(seconds=10)
 
-WITHOUT_CAPTION = ~Q(message__content__has_key="caption") | Q(message__content__caption="")
+_UNCHANGED = Q(sent_type="")
+WITHOUT_CAPTION = _UNCHANGED & (
+    ~Q(message__content__has_key="caption") | Q(message__content__caption="")
+)
 # Among sends of the same content, an ack is matched last to one that may not have left.
 TAKEN_FIRST = (ExpressionWrapper(Q(outcome=Outcome.UNKNOWN), BooleanField()), "started_at")
 
@@ -88,12 +91,11 @@ def find_unnamed(
     """
     candidates = (
         DeliveryAttempt.objects.filter(
+            _sent_as("text", text, unchanged=Q(message__text=text)),
             connection__channel=channel_id,
             connection__provider__in=engines.names_with(lambda engine: engine.may_omit_id),
             provider_message_id="",
             outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN),
-            message__type="text",
-            message__text=text,
             started_at__range=(at - _SENT_BEFORE_ACK, at + _SENT_AFTER_ACK),
         )
         .select_related("connection__channel")
@@ -113,15 +115,21 @@ def matching_content(type_: str, text: str, filename: str = "") -> Q | None:
     caption could be any file.
     """
     if type_ == "text":
-        return Q(message__type=type_, message__text=text) if text else None
+        return _sent_as(type_, text, unchanged=Q(message__text=text)) if text else None
     if type_ not in MEDIA_TYPES:
         return None
     if text:
-        return Q(message__type=type_, message__content__caption=text)
+        return _sent_as(type_, text, unchanged=Q(message__content__caption=text))
     if type_ == "document" and filename:
         same = Q(message__content__filename=filename) | Q(message__media__filename=filename)
         return Q(same, WITHOUT_CAPTION, message__type=type_)
     return None
+
+
+def _sent_as(type_: str, text: str, *, unchanged: Q) -> Q:
+    """Return a filter for what was sent with this text: as it is, or in place of another type."""
+    changed = Q(sent_type=type_, sent_text=text)
+    return (_UNCHANGED & Q(unchanged, message__type=type_)) | changed
 
 
 def parse_reference(text: str) -> tuple[uuid.UUID, int] | None:
@@ -172,6 +180,7 @@ def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
             error_code=attempt.error_code,
             finished_at=attempt.finished_at,
             key=attempt.connection_id,
+            delivered=attempt.receipt in (Receipt.DELIVERED, Receipt.READ),
             repeatable=in_doubt and bool(attempt.reserved_id) and _would_repeat(attempt),
         )
         for attempt in attempts
@@ -179,8 +188,11 @@ def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
 
 
 def quote(message: Message, attempt: DeliveryAttempt) -> Quote | None:
-    """Return the message's quote as this attempt's provider knows it; None without a quote."""
-    quoted = message.reply_to
+    """Return the message's quote as this attempt's provider knows it; None without a quote.
+
+    Of a reaction, the message that it refers to.
+    """
+    quoted = reaction_target(message) if message.type == "reaction" else message.reply_to
     if quoted is None:
         return None
     channel = message.conversation.channel
@@ -206,7 +218,30 @@ def quote(message: Message, attempt: DeliveryAttempt) -> Quote | None:
     ]
     from_us = quoted.direction == Message.Direction.OUT
     by = _known_as(attempt.connection)
-    return quotes.quote(ids, from_us=from_us, by=by)
+    found = quotes.quote(ids, from_us=from_us, by=by)
+    return found and replace(found, text=_words_of(quoted))
+
+
+def _words_of(message: Message) -> str:
+    """Return the message in one line, for a phone that shows it as quoted."""
+    filename = "" if message.media is None else message.media.filename
+    return words.summary(message.type, message.text, message.content, filename=filename)
+
+
+def reaction_target(message: Message) -> Message | None:
+    """Return the stored message that a reaction refers to, or None."""
+    content = message.content if isinstance(message.content, Mapping) else {}
+    here = message.conversation.messages.select_related("media")
+    if (ours := content.get("message")) is not None:
+        return here.filter(pk=ours).first()
+    key = message_key(str(content.get("message_id") or ""))
+    if not key:
+        return None
+    sent = DeliveryAttempt.objects.filter(
+        message_key=key, message__conversation=message.conversation_id
+    )
+    received = here.filter(message_key=key).first()
+    return received or here.filter(pk__in=sent.values("message")).first()
 
 
 def _known_as(connection: Connection) -> quotes.Connection:
@@ -239,6 +274,8 @@ def apply_result(attempt: DeliveryAttempt, result: Accepted | SendError) -> None
     if isinstance(result, Accepted):
         outcome = Outcome.ACCEPTED
         attempt.held = result.held
+        if result.unquoted and downgrade.QUOTE_LEFT_OUT not in attempt.changes:
+            attempt.changes = [*attempt.changes, downgrade.QUOTE_LEFT_OUT]
     else:
         outcome = Outcome(result.outcome)
         if attempt.receipt != Receipt.FAILED or not statuses.late_error_replaces(
@@ -444,12 +481,38 @@ def _save(attempt: DeliveryAttempt, before: _Snapshot, attempts: Sequence[Delive
         return
     attempt.save()
     refresh_message_status(attempt.message, attempts)
+    if attempt.message.type == "reaction" and attempt.outcome != before.outcome:
+        _show_reaction(attempt.message, before=before.outcome, outcome=attempt.outcome)
     # Continue with what waited for this outcome. A worker that delivers it now needs no wake-up.
     if attempt.outcome != before.outcome and (
         before.outcome == Outcome.UNKNOWN
         or (attempt.outcome == Outcome.ACCEPTED and before.outcome != Outcome.STARTED)
     ):
         outbox.wake([attempt.message.conversation_id])
+
+
+def _show_reaction(message: Message, *, before: str, outcome: str) -> None:
+    """Show our reaction with its message once a provider has accepted it; not if it fails later."""
+    emoji = message.content.get("emoji", "")
+    if outcome != Outcome.ACCEPTED:
+        if before != Outcome.ACCEPTED:
+            return
+        emoji = ""
+    found = reaction_target(message)
+    if found is None:
+        return
+    target = Message.objects.select_for_update().get(pk=found.pk)
+    amendments.apply(
+        target,
+        ReactionEvent(
+            channel_key="",
+            provider_message_id=target.provider_message_id,
+            by=US,
+            emoji=emoji,
+            at=message.created_at if emoji else None,
+        ),
+        channel=message.conversation.channel,
+    )
 
 
 def _store_provider_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:

@@ -201,7 +201,8 @@ class _Batch:
 def _is_simple(message: Message) -> bool:
     """Return whether the send of a message without attempts needs nothing else from the database.
 
-    A file has to be uploaded, and a reply names the message that it quotes.
+    A file has to be uploaded, a reply or reaction names another message, and a scheduled message
+    moves its conversation to the top of the list.
     """
     return (
         message.round == 1
@@ -209,6 +210,8 @@ def _is_simple(message: Message) -> bool:
         and message.faults == 0
         and message.media_id is None
         and message.reply_to_id is None
+        and message.send_at is None
+        and message.type != "reaction"
     )
 
 

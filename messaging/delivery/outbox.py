@@ -117,7 +117,8 @@ def wake(conversation_ids: Iterable[int]) -> bool:
     if not unfinished.exists():
         return False
     now = timezone.now()
-    unfinished.filter(next_attempt_at__gt=now).update(next_attempt_at=now)
+    waiting = unfinished.filter(next_attempt_at__gt=now).exclude(decision=policy.WAITING_SCHEDULE)
+    waiting.update(next_attempt_at=now)
     queue.wake_senders()
     return True
 

@@ -49,6 +49,13 @@ WORKER_LOST = "worker_lost"
 WAITING_THROUGHPUT = "waiting_throughput"
 # The reason of a message that waits for an earlier one of its conversation.
 WAITING_TURN = "waiting_turn"
+# The reason of a message that is scheduled. Those behind it do not wait for it.
+WAITING_SCHEDULE = "waiting_schedule"
+# The end of a message that was not sent by its deadline, and of one that was canceled.
+DEADLINE_PASSED, CANCELED = "deadline_passed", "canceled"
+# A message that a provider accepted, but did not deliver by its deadline. It is also the error code
+# of an attempt that the provider will certainly not deliver any more.
+UNDELIVERED = error_codes.UNDELIVERED
 # Reasons to wait for a reserved slot; if the limits change, the slots change.
 THROTTLE_REASONS = (WAITING_THROUGHPUT, "waiting_pace", "waiting_new_chat")
 
@@ -70,6 +77,8 @@ FINAL_REASONS = frozenset(
         "fallback_full",
         "held",
         "inactive",
+        DEADLINE_PASSED,
+        CANCELED,
         INTERNAL_ERROR,
     }
 )
@@ -96,6 +105,11 @@ REASONS: dict[str, str | Promise] = {
     "waiting_recipient": _("WhatsApp limits how many messages one customer receives; waiting."),
     WAITING_TURN: _("An earlier message to this customer is waiting; this one is sent after it."),
     "waiting_new_chat": _("Waiting for the daily limit of new customers."),
+    WAITING_SCHEDULE: _("Scheduled: it is sent at the chosen time."),
+    "waiting_expiry": _(
+        "It was not delivered in time. The next route sends it once the first one cannot deliver"
+        " it any more."
+    ),
     REPEAT: _(
         "Delivery was not confirmed. The server recognizes this message by its ID, so the "
         "customer sees it only once."
@@ -118,6 +132,9 @@ REASONS: dict[str, str | Promise] = {
     "fallback_full": _("The fallback's limit per minute does not allow it in time."),
     "held": _("Delivery was not confirmed: someone must check."),
     "inactive": _("The channel is not active."),
+    DEADLINE_PASSED: _("It could not be sent by its deadline, so it is not sent any more."),
+    CANCELED: _("It was canceled before it was sent."),
+    UNDELIVERED: _("It was accepted, but not delivered by its deadline."),
     INTERNAL_ERROR: _("An error in Alterna stopped the delivery each time: someone must check."),
 }
 
@@ -132,6 +149,8 @@ class MessageFacts:
 
     `send_seconds` is the maximum duration of a send on the primary route. `marketing_stopped`:
     the customer stopped marketing messages. `template_category` is Meta's, "" if it is unknown.
+    Nothing is sent before `send_at` or from `deliver_by` on; `on_undelivered` is for a message that
+    a provider accepted, but did not deliver by then.
     """
 
     round: int
@@ -141,6 +160,9 @@ class MessageFacts:
     type: str = "text"
     marketing_stopped: bool = False
     template_category: str = ""
+    send_at: dt.datetime | None = None
+    deliver_by: dt.datetime | None = None
+    on_undelivered: Literal["hold", "fallback"] = "hold"
 
     @property
     def opted_out(self) -> bool:
@@ -161,7 +183,8 @@ class MessageFacts:
 class AttemptFacts:
     """`repeatable`: the provider uses our id for the message, so a resend shows nothing twice.
 
-    `key` is the key of its Sender.
+    `key` is the key of its Sender. `expires_at`: from then on the provider certainly does not
+    deliver a message that it accepted; None if that is not known.
     """
 
     round: int
@@ -171,6 +194,8 @@ class AttemptFacts:
     finished_at: dt.datetime | None
     repeatable: bool = False
     key: int = 0
+    delivered: bool = False
+    expires_at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +292,11 @@ class Done:
     """An attempt was accepted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The accepted attempt cannot arrive any more: it counts as rejected (UNDELIVERED)."""
+
+
 Step = Attempt | Wait | Fail | Hold | Done
 
 
@@ -287,8 +317,23 @@ def next_step(
         raise ValueError("an attempt is still running")
     if any(attempt.outcome == Outcome.ACCEPTED for attempt in attempts):
         return Done()
+    if message.send_at is not None and now < message.send_at:
+        return Wait(message.send_at, WAITING_SCHEDULE)
     if not rules.active:
         return Fail("inactive")
+    step = _step_at_any_time(message, attempts, rules, now=now, limits=limits)
+    return _before_deadline(step, message, attempts, now=now)
+
+
+def _step_at_any_time(
+    message: MessageFacts,
+    attempts: Sequence[AttemptFacts],
+    rules: ChannelRules,
+    *,
+    now: dt.datetime,
+    limits: Limits,
+) -> Step:
+    """Return the next step of a message that has no deadline, or not reached it."""
     tried = [attempt for attempt in attempts if attempt.round == message.round]
     by_fallback = [attempt for attempt in tried if not rules.primary.made(attempt)]
     prohibited = _fallback_prohibited_reason(message, attempts, tried, rules)
@@ -310,6 +355,60 @@ def next_step(
         if not isinstance(fallback_step, Fail):
             return fallback_step
     return _apply_primary_limits(step, rules, limits, now=now)
+
+
+def _before_deadline(
+    step: Step, message: MessageFacts, attempts: Sequence[AttemptFacts], *, now: dt.datetime
+) -> Step:
+    """Return the step, or the end of a message that would be sent after its deadline.
+
+    One that another route accepted in time, and did not deliver, is exempt (`at_deadline`).
+    """
+    sends_later = isinstance(step, Attempt) or (
+        isinstance(step, Wait) and step.reason != "waiting_confirmation"
+    )
+    if message.deliver_by is None or not sends_later:
+        return step
+    if any((a.round, a.error_code) == (message.round, UNDELIVERED) for a in attempts):
+        return step
+    if now >= message.deliver_by:
+        in_doubt = any(attempt.outcome == Outcome.UNKNOWN for attempt in attempts)
+        return Hold(DEADLINE_PASSED) if in_doubt else Fail(DEADLINE_PASSED)
+    if isinstance(step, Wait):
+        return replace(step, until=min(step.until, message.deliver_by))
+    return step
+
+
+def at_deadline(
+    message: MessageFacts,
+    attempts: Sequence[AttemptFacts],
+    rules: ChannelRules,
+    *,
+    now: dt.datetime,
+) -> Step | Expire:
+    """Return what follows when the deadline of a message has passed. It is never an Attempt.
+
+    Hold(UNDELIVERED): a provider accepted the message and may still deliver it, so only a person
+    decides. The next route is used (Expire) only if the message's rule asks for it, nothing forbids
+    it, and the first route certainly does not deliver the message any more.
+    """
+    accepted = [attempt for attempt in attempts if attempt.outcome == Outcome.ACCEPTED]
+    if not accepted:
+        return next_step(message, attempts, rules, now=now)
+    if any(attempt.delivered for attempt in accepted):
+        return Done()
+    may_arrive = [a for a in attempts if a.outcome in (Outcome.ACCEPTED, Outcome.UNKNOWN)]
+    expires_at = accepted[0].expires_at
+    if message.on_undelivered != "fallback" or expires_at is None or len(may_arrive) > 1:
+        return Hold(UNDELIVERED)
+    expired = [
+        replace(a, outcome=Outcome.REJECTED, error_code=UNDELIVERED) if a is accepted[0] else a
+        for a in attempts
+    ]
+    follows = next_step(message, expired, rules, now=max(now, expires_at))
+    if not isinstance(follows, Attempt | Wait):
+        return Hold(UNDELIVERED)
+    return Wait(expires_at, "waiting_expiry") if now < expires_at else Expire()
 
 
 def _by_primary(
@@ -538,7 +637,7 @@ def _after_primary(
         return to_fallback("opted_in")
     if last.outcome == Outcome.REJECTED:
         if rule not in (FallbackRule.RETRY_FIRST, FallbackRule.WAIT):
-            return to_fallback("refused")
+            return to_fallback(UNDELIVERED if last.error_code == UNDELIVERED else "refused")
         # A late failure with a code that allows a retry, if the message is not too old.
         if to_fallback.too_late:
             return Fail("too_old")

@@ -18,10 +18,10 @@ from django.db import connection as database
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet, Subquery
 
 from channels_app.connections.circuit_breaker import sharing_session
-from channels_app.models import Connection, FallbackRoute, Provider
+from channels_app.models import Channel, Connection, FallbackRoute, Provider
 from messaging.delivery import policy
 from messaging.delivery.statuses import Outcome, Route
-from messaging.models import Conversation, DeliveryAttempt, Message
+from messaging.models import UNFINISHED, Conversation, DeliveryAttempt, Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -74,17 +74,23 @@ def record_start(attempt: DeliveryAttempt) -> None:
 
 
 def limits_for(
-    message: Message, rules: policy.ChannelRules, *, now: dt.datetime, may_fall_back: bool
+    message: Message,
+    rules: policy.ChannelRules,
+    *,
+    now: dt.datetime,
+    may_fall_back: bool,
+    exact: bool = False,
 ) -> policy.Limits:
     """Return when each limit next has a slot for this message. In a transaction.
 
-    The lock taken for a fallback makes its count and the following attempt atomic.
+    `exact`: this process sends nothing itself, so the official limits are always queried. The lock
+    taken for a fallback makes its count and the following attempt atomic.
     """
     channel = message.conversation.channel
     facts: dict[str, Any] = {}
     if rules.primary.route == Route.OFFICIAL:
-        facts["throughput"] = _throughput_free_at(message, channel.primary, now)
-        facts["recipient"] = _recipient_free_at(message, now)
+        facts["throughput"] = _throughput_free_at(message, channel.primary, now, exact=exact)
+        facts["recipient"] = _recipient_free_at(message, now, exact=exact)
     if may_fall_back:
         facts["fallbacks"] = _fallback_limits(message, rules, now)
     return policy.Limits(**facts)
@@ -153,9 +159,9 @@ class _Session:
 
 
 def _throughput_free_at(
-    message: Message, connection: Connection, now: dt.datetime
+    message: Message, connection: Connection, now: dt.datetime, *, exact: bool = False
 ) -> dt.datetime | None:
-    if not _is_near_throughput(connection):
+    if not exact and not _is_near_throughput(connection):
         return None
     starts, last = _recent_starts(connection, now), None
     if message.decision != policy.WAITING_THROUGHPUT:
@@ -270,9 +276,12 @@ def _after_reserved(
     return free_at if last is None else max(last + each, free_at or now)
 
 
-def _recipient_free_at(message: Message, now: dt.datetime) -> dt.datetime | None:
+def _recipient_free_at(
+    message: Message, now: dt.datetime, *, exact: bool = False
+) -> dt.datetime | None:
     window = policy.RECIPIENT_WINDOW
-    if not _conversation_starts.is_full_within(message.conversation_id, window.total_seconds()):
+    starts = _conversation_starts
+    if not exact and not starts.is_full_within(message.conversation_id, window.total_seconds()):
         return None
     sent = DeliveryAttempt.objects.filter(
         message__conversation=message.conversation_id,
@@ -371,3 +380,30 @@ def to_new_contacts(
         last_inbound_at__isnull=False,
     )
     return attempts.exclude(Exists(wrote))
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How many messages an unofficial route takes now, and how many of these as first messages."""
+
+    messages: int
+    new_chats: int
+
+
+def quota_of(channel: Channel, connection: Connection, *, now: dt.datetime) -> Quota:
+    """Return what is left of the quota of an unofficial route of the channel, without a lock."""
+    session = _Session.of(connection)
+    made = DeliveryAttempt.objects.filter(connection__in=session.connections)
+    waiting = Message.objects.filter(UNFINISHED, conversation__channel=channel).exclude(
+        decision=policy.WAITING_SCHEDULE
+    )
+    used = made.filter(started_at__gt=now - _MINUTE).count() + waiting.count()
+    left = max(0, channel.fallback_per_minute - used)
+    blocked = Connection.objects.filter(
+        pk__in=session.connections, new_chats_stopped_until__gt=now
+    ).exists()
+    if blocked:
+        return Quota(left, 0)
+    customers = _first_contacts(session, since=now - _DAY).values("message__conversation__contact")
+    new_chats = customers.distinct().count()
+    return Quota(left, max(0, channel.fallback_new_chats_per_day - new_chats))

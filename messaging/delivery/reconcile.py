@@ -26,7 +26,7 @@ from channels_app.providers.events import Receipt
 from messaging import contacts
 from messaging.delivery import attempts
 from messaging.delivery.statuses import Outcome
-from messaging.models import DeliveryAttempt, Message
+from messaging.models import DeliveryAttempt
 
 # Before MIN_AGE the send may still be in progress; after MAX_AGE a lookup is of no use.
 MIN_AGE, MAX_AGE = dt.timedelta(seconds=5), dt.timedelta(minutes=15)
@@ -62,7 +62,7 @@ def look_up_unknown() -> None:
     candidates = [
         (attempt, fingerprint)
         for attempt in unknown
-        if (fingerprint := _fingerprint(attempt.message)) is not None or attempt.reserved_id
+        if (fingerprint := _fingerprint(attempt)) is not None or attempt.reserved_id
     ]
     # Random order, so that messages that are not found do not block later ones.
     random.shuffle(candidates)
@@ -94,14 +94,17 @@ class _Fingerprint:
         return content
 
 
-def _fingerprint(message: Message) -> _Fingerprint | None:
-    """Return what identifies the message, None if it is ambiguous."""
+def _fingerprint(attempt: DeliveryAttempt) -> _Fingerprint | None:
+    """Return what identifies the message as it was sent, None if it is ambiguous."""
+    message = attempt.message
     content = message.content if isinstance(message.content, dict) else {}
-    text = message.text or content.get("caption") or ""
+    type_, text = message.type, message.text or content.get("caption") or ""
+    if attempt.sent_type:
+        type_, text = attempt.sent_type, attempt.sent_text
     name = content.get("filename") or (message.media.filename if message.media else "")
-    if attempts.matching_content(message.type, text, name) is None:
+    if attempts.matching_content(type_, text, name) is None:
         return None
-    return _Fingerprint(message.type, text, name)
+    return _Fingerprint(type_, text, name)
 
 
 def _look_up(attempt: DeliveryAttempt, fingerprint: _Fingerprint | None) -> bool:

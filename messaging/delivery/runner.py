@@ -14,7 +14,7 @@ import datetime as dt
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
@@ -24,10 +24,12 @@ from psycopg_pool import PoolTimeout
 
 from channels_app.connections import circuit_breaker, registry
 from channels_app.models import Channel, Connection, FallbackRoute
+from channels_app.providers import engines
 from channels_app.providers.base import (
     Accepted,
     OutboundMessage,
     Provider,
+    Rejected,
     SendError,
     Transient,
     Unknown,
@@ -38,6 +40,7 @@ from messaging import contacts, queue
 from messaging.delivery import (
     attempts,
     channel_feedback,
+    downgrade,
     outbox,
     policy,
     rate_limits,
@@ -69,11 +72,12 @@ class PendingSend:
     """An attempt that is committed as started, with its provider and the request for it.
 
     The provider has its credentials already: nothing may fail between the commit and the send.
-    `worker_id` is the claim under which it was started.
+    `outbound` is the rejection if the route cannot carry the message. `worker_id` is the claim
+    under which it was started.
     """
 
     attempt: DeliveryAttempt
-    outbound: OutboundMessage
+    outbound: OutboundMessage | Rejected
     provider: Provider
     worker_id: int | None = None
 
@@ -147,6 +151,10 @@ def deliver(message_id: str, worker_id: int | None = None) -> dt.datetime | None
 
 def _store(made: MadeSend) -> bool:
     outcome = retry_while_db_down(partial(attempts.record_result, made.attempt, made.result))
+    message = made.attempt.message
+    if message.send_at is not None:
+        bump = partial(contacts.bump, message.conversation_id, message.created_at)
+        retry_while_db_down(bump)
     if isinstance(made.result, Accepted):
         retry_while_db_down(partial(contacts.learn_from_answer, made.attempt, made.result))
     retry_while_db_down(partial(channel_feedback.note, made.attempt, made.result))
@@ -173,9 +181,10 @@ def _decide(
         send = None
         if isinstance(step, policy.Attempt):
             attempt = new_attempt(message, step, now, before=previous)
+            outgoing = outbound(message, attempt)
             attempt.save(force_insert=True)
             provider = registry.provider_for(attempt.connection)
-            send = PendingSend(attempt, outbound(message, attempt), provider, worker_id)
+            send = PendingSend(attempt, outgoing, provider, worker_id)
             rate_limits.record_start(attempt)
             attempts.refresh_message_status(
                 message, [*previous, attempt], next_attempt_at=None, decision=""
@@ -350,20 +359,20 @@ def new_attempt(
     message: Message, step: policy.Attempt, now: dt.datetime, *, before: list[DeliveryAttempt]
 ) -> DeliveryAttempt:
     """Return the attempt of a step, started now and not stored yet."""
-    connection = _connection_for(message.conversation.channel, step)
-    reserved = registry.reserved_id(connection, type_=message.type, content=message.content)
-    if step.reason == policy.REPEAT:
-        # With the same id the customer sees one message, whichever of the sends arrived.
-        reserved = next(a.reserved_id for a in reversed(before) if a.outcome == "unknown")
     return DeliveryAttempt(
         message=message,
         number=len(before) + 1,
-        reserved_id=reserved,
+        # With the same id the customer sees one message, whichever of the sends arrived.
+        reserved_id=_reserved_before(before) if step.reason == policy.REPEAT else "",
         round=message.round,
-        connection=connection,
+        connection=_connection_for(message.conversation.channel, step),
         rule=step.reason,
         started_at=now,
     )
+
+
+def _reserved_before(before: list[DeliveryAttempt]) -> str:
+    return next(a.reserved_id for a in reversed(before) if a.outcome == "unknown")
 
 
 def make(send: PendingSend) -> MadeSend:
@@ -372,6 +381,8 @@ def make(send: PendingSend) -> MadeSend:
     started = time.monotonic()
     result: Accepted | SendError
     try:
+        if isinstance(send.outbound, Rejected):
+            raise send.outbound
         with files.limit_large_sends(send.outbound.file):
             if not _may_send(send):
                 raise failure(Transient, "taken_over")
@@ -406,17 +417,34 @@ def _may_send(send: PendingSend) -> bool:
     return retry_while_db_down(partial(outbox.is_claimed_by, message_id, send.worker_id))
 
 
-def outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
-    """Return the message as the attempt's provider gets it."""
+def outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage | Rejected:
+    """Return the message as the attempt's provider gets it, or why its route cannot carry it.
+
+    Sets in the attempt what that changes, and the ID to assign to the message. Stores nothing.
+    """
+    connection = attempt.connection
+    engine = engines.by_name(connection.provider)
+    adapted = downgrade.adapt(message.type, message.text, message.content, engine.capabilities)
+    if isinstance(adapted, downgrade.Refusal):
+        return failure(Rejected, adapted.code)
+    quote = attempts.quote(message, attempt)
+    attempt.changes = list(adapted.changes)
+    if adapted.changes:
+        attempt.sent_type = adapted.type
+        attempt.sent_text = adapted.text or adapted.content.get("caption", "")
+    if message.reply_to_id is not None and quote is None:
+        attempt.changes.append(downgrade.QUOTE_LEFT_OUT)
+    if not attempt.reserved_id:
+        attempt.reserved_id = engine.reserve_id(adapted.type, adapted.content)
     return OutboundMessage(
         reference=attempts.reference(attempt),
-        to=contacts.address_for(message.conversation, attempt.connection.provider),
-        type=message.type,
-        text=message.text,
-        content=message.content,
-        quote=attempts.quote(message, attempt),
+        to=contacts.address_for(message.conversation, connection.provider),
+        type=adapted.type,
+        text=adapted.text,
+        content=adapted.content,
+        quote=quote,
         message_id=attempt.reserved_id,
-        file=files.outbound_file(message, channel=attempt.connection.channel),
+        file=files.outbound_file(message, channel=connection.channel),
     )
 
 
@@ -451,6 +479,9 @@ def facts_of(message: Message) -> policy.MessageFacts:
         type=message.type,
         marketing_stopped=message.conversation.contact.marketing_stopped,
         template_category=_template_category(message),
+        send_at=message.send_at,
+        deliver_by=message.deliver_by,
+        on_undelivered=_on_undelivered(message),
     )
 
 
@@ -459,6 +490,11 @@ def _template_category(message: Message) -> str:
     if message.type != "template" or not message.conversation.contact.marketing_stopped:
         return ""
     return template_content.category(message.conversation.channel, message.content)
+
+
+def _on_undelivered(message: Message) -> Literal["hold", "fallback"]:
+    rule = message.on_undelivered or message.conversation.channel.on_undelivered
+    return "fallback" if rule == Channel.OnUndelivered.FALLBACK else "hold"
 
 
 def rules_of(channel: Channel, *, with_fallbacks: bool = True) -> policy.ChannelRules:

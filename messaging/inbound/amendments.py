@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from channels_app.models import Channel
+from channels_app.providers import addresses
 from channels_app.providers.events import (
     US,
     EditEvent,
@@ -26,6 +27,26 @@ Amendment = EditEvent | RevokeEvent | MediaEvent | ReactionEvent | VoteEvent
 
 # An edit of a text of the same message repeats every few seconds at most.
 MAX_EARLIER_TEXTS = 20
+
+
+def is_allowed(message: Message, event: Amendment) -> bool:
+    """Return whether who edited or deleted the message may do so, as far as it is reported.
+
+    Only the author may. In a group its administrators may delete, and no provider says who is one.
+    """
+    by = event.by if isinstance(event, EditEvent | RevokeEvent) else ""
+    is_ours = message.direction == Message.Direction.OUT
+    author = addresses.of_answer(str((message.context.get("author") or {}).get("id") or ""))
+    by_right_side = (by == US) == is_ours
+    if not by or (by_right_side and author is None):
+        return True
+    chat = message.conversation.contact.user_id or ""
+    if isinstance(event, RevokeEvent) and addresses.is_group(chat):
+        return True
+    other = addresses.of_answer(by)
+    # A number and a LID may be one person's.
+    same = author is None or other is None or author.kind != other.kind or author.key == other.key
+    return by_right_side and same
 
 
 def apply(message: Message, event: Amendment, *, channel: Channel) -> None:
@@ -81,7 +102,7 @@ def _react(message: Message, event: ReactionEvent) -> None:
         return
     change(message, reactions=reactions)
     is_ours = message.direction == Message.Direction.OUT and not message.sent_outside
-    if event.emoji and event.by != US and is_ours:
+    if event.emoji and event.by != US and is_ours and not event.history:
         # By Meta's rules a reaction to a message of ours opens the window, one to a message that
         # was typed on the phone does not.
         conversations = Conversation.objects.filter(pk=message.conversation_id)
@@ -115,10 +136,11 @@ def _time(at: dt.datetime | None) -> dt.datetime:
     return min(at or now, now)
 
 
-def change(message: Message, **values: Any) -> None:
+def change(message: Message, *, announced: bool = True, **values: Any) -> None:
     """Store new values of a message and publish it. The caller holds a lock on its row."""
     for name, value in values.items():
         setattr(message, name, value)
     message.version += 1
     message.save(update_fields=[*values, "version", "updated_at"])
-    publisher.message_changed(message)
+    if announced:
+        publisher.message_changed(message)

@@ -134,13 +134,15 @@ def _by_content(channel: Channel, event: MessageEvent, *, official: bool) -> Del
     echo matches only an accepted attempt. Only the session echoes what the official API sends: an
     official attempt in flight with the same content to the same customer matches.
     """
-    unnamed = _near(channel, event).filter(provider_message_id="", message__type=event.type)
+    unnamed = _near(channel, event).filter(provider_message_id="")
     name = event.content.get("filename")
     same = attempts.matching_content(event.type, event.text, name if isinstance(name, str) else "")
     if same is not None:
         unnamed = unnamed.filter(same)
     elif event.type in MEDIA_TYPES:
-        unnamed = unnamed.filter(attempts.WITHOUT_CAPTION, outcome=Outcome.ACCEPTED)
+        unnamed = unnamed.filter(
+            attempts.WITHOUT_CAPTION, message__type=event.type, outcome=Outcome.ACCEPTED
+        )
     else:
         return None
     by_session = unnamed.filter(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from hmac import compare_digest
 from typing import Any
 
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from channels_app.connections import records
@@ -21,6 +21,7 @@ from channels_app.providers.cloud.client import UPLOAD_GONE
 from channels_app.providers.contents import UNKNOWN, UNSUPPORTED, WAITING
 from channels_app.providers.events import (
     AccountEvent,
+    AddressBookEvent,
     AddressEvent,
     CallEvent,
     ContactEvent,
@@ -40,10 +41,10 @@ from channels_app.providers.events import (
     VoteEvent,
 )
 from channels_app.providers.message_keys import message_key
-from messaging import calls, contacts, sequence, words
+from messaging import calls, contacts, control, names, sequence, words
 from messaging.delivery import attempts, quotes, statuses
 from messaging.delivery.statuses import Route, Status
-from messaging.inbound import account, amendments, echoes, pending_events
+from messaging.inbound import account, amendments, answers, echoes, pending_events
 from messaging.inbound.amendments import Amendment
 from messaging.live import publisher
 from messaging.media import files
@@ -55,7 +56,9 @@ from messaging.models import (
     Message,
 )
 
-# A younger message is never history.
+# The length of `InboundEvent.skipped`.
+MAX_SKIPPED = 200
+# A younger message is never history, unless the provider says so for certain.
 HISTORY_AGE = dt.timedelta(minutes=2)
 # Registered by higher layers that know when a channel's phone was linked (see instances.apps):
 # functions that return the end of a channel's history, or None if it is unknown.
@@ -112,7 +115,10 @@ def _concerned(item: Event, channels: Mapping[str, Channel]) -> Sequence[Channel
 
 def skipped(counts: Mapping[str, int]) -> str:
     """Return the kinds that `apply` skipped: unknown kinds, and items of unknown channels."""
-    return ", ".join(sorted(kind for kind in counts if not kind.endswith("Event")))[:200]
+    kinds = sorted(kind for kind in counts if not kind.endswith("Event"))
+    while len(listed := ", ".join(kinds)) > MAX_SKIPPED:
+        kinds.pop()
+    return listed
 
 
 def channels_of(source: str, source_key: str) -> Mapping[str, Channel]:
@@ -194,9 +200,12 @@ def _digits(number: str) -> str:
     return re.sub(r"\D", "", number)
 
 
-def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
+def _apply_receipt(channel: Channel, event: ReceiptEvent) -> str | None:
     named = addresses.named(phone_number=event.phone_number, user_id=event.user_id)
     contacts.learn_pair(channel, named)
+    if event.history and event.receipt == Receipt.FAILED:
+        # It is long over: nothing is to be sent again.
+        return None if _update_sent_outside(channel, event) else "status:history:failed"
     error = None
     if event.failure is not None:
         error = Rejected(event.failure.code, event.failure.title, event.failure.detail)
@@ -225,7 +234,7 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
             error=error,
         )
     if attempt is None:
-        return
+        return None
     attempts.record_receipt(
         attempt,
         event.receipt,
@@ -233,6 +242,7 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
         error=error,
         pricing=event.pricing,
     )
+    return None
 
 
 def _update_sent_outside(channel: Channel, event: ReceiptEvent) -> bool:
@@ -249,7 +259,9 @@ def _update_sent_outside(channel: Channel, event: ReceiptEvent) -> bool:
     for message in messages:
         status = statuses.merge_status(Status(message.status), event.receipt)
         if status != message.status:
-            amendments.change(message, status=status.value, **_error_of(event.failure, status))
+            error = _error_of(event.failure, status)
+            announced = not event.history
+            amendments.change(message, announced=announced, status=status.value, **error)
     return bool(messages)
 
 
@@ -278,27 +290,32 @@ def _may_be_of_another_request(attempt: DeliveryAttempt, event: ReceiptEvent) ->
 def _apply_message(channel: Channel, event: MessageEvent) -> str | None:
     if channel.ignore_groups and addresses.is_group(event.user_id):
         return "group"
-    _store_message(channel, event)
-    return None
+    return _store_message(channel, event)
 
 
-def _store_message(channel: Channel, event: MessageEvent) -> None:
+def _store_message(channel: Channel, event: MessageEvent) -> str | None:
     at = event.at or timezone.now()
     pending_events.lock_id(channel.pk, event.provider_message_id)
     original = None
     if event.outgoing:
         echo = echoes.match_attempt(channel, event)
-        if channel.ignore_messages_sent_outside or echo.own_event:
-            return
+        if echo.own_event:
+            return None
+        if channel.ignore_messages_sent_outside:
+            # What only repeats a message of ours is not missing anywhere.
+            return "sent_outside" if echo.attempt is None else None
         original = echo.attempt.message if echo.attempt is not None else None
     known = _with_key(channel, event.provider_message_id)
-    if stored := known.values_list("pk", "type").first():
+    if stored := known.values_list("pk", "type", "context").first():
         named = addresses.named(
             phone_number=event.phone_number, user_id=event.user_id, also=event.also
         )
         contacts.learn_pair(channel, named)
-        _fill(channel, event, *stored)
-        return
+        pk, type_, context = stored
+        _fill(channel, event, pk, type_, context)
+        if context.get("imported") and not event.history and not event.outgoing:
+            _note_arrival(channel, event, pk)
+        return None
     if (
         original is not None
         and original.conversation.channel_id == channel.pk
@@ -317,7 +334,7 @@ def _store_message(channel: Channel, event: MessageEvent) -> None:
             is_current=not event.history,
         )
     if event.outgoing and echoes.is_duplicate(conversation, event, original):
-        return
+        return None
     message = Message(
         conversation=conversation,
         direction=Message.Direction.OUT if event.outgoing else Message.Direction.IN,
@@ -334,6 +351,9 @@ def _store_message(channel: Channel, event: MessageEvent) -> None:
         reply_to=_quoted(conversation, event.reply_to),
         media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
     )
+    is_history = _is_history(channel, event, at)
+    if not is_history:
+        answers.note_choice(channel, message)
     if event.outgoing:
         # The number's own phone has already sent it: there is nothing to deliver.
         message.status, message.route = Status.SENT, _outside_route(channel)
@@ -342,21 +362,52 @@ def _store_message(channel: Channel, event: MessageEvent) -> None:
     for change in pending_events.take_amendments(
         channel.pk, event.provider_message_id, keep=event.outgoing and original is None
     ):
-        amendments.apply(message, change, channel=channel)
-    is_history = _is_history(channel, event, at)
-    changes: dict[str, Any] = {}
-    kind = words.kind_of(event.type, event.content)
-    if kind.opens_window and not event.outgoing and not is_history:
-        latest = [conversation.last_inbound_at, message.created_at]
-        changes["last_inbound_at"] = max(filter(None, latest))
-    if kind.unread and not event.outgoing and not is_history:
-        changes["unread_count"] = F("unread_count") + 1
+        if amendments.is_allowed(message, change):
+            amendments.apply(message, change, channel=channel)
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
-        **changes,
+        **({} if is_history else _caused_by(event, message, conversation, at)),
     )
     if not is_history:
         publisher.message_changed(message)
+    return None
+
+
+def _caused_by(
+    event: MessageEvent, message: Message, conversation: Conversation, at: dt.datetime
+) -> dict[str, Any]:
+    """Return what a message that is not history changes of its conversation, which is locked."""
+    changes = control.changes(conversation, event, min(at, timezone.now()))
+    kind = words.kind_of(message.type, message.content)
+    if kind.opens_window and not event.outgoing:
+        latest = [conversation.last_inbound_at, message.created_at]
+        changes["last_inbound_at"] = max(filter(None, latest))
+    if kind.unread and not event.outgoing:
+        changes["unread_count"] = F("unread_count") + 1
+    return changes
+
+
+def _note_arrival(channel: Channel, event: MessageEvent, pk: Any) -> None:
+    """Count a message that the history brought first, and that arrives by itself only now."""
+    found = Message.objects.select_related("conversation").get(pk=pk)
+    # Only this event names the customer.
+    contacts.conversation_with(
+        channel,
+        phone_number=event.phone_number,
+        user_id=event.user_id,
+        also=event.also,
+        name=event.name,
+        username=event.username,
+    )
+    conversation = contacts.lock_conversation(found.conversation)
+    message = Message.objects.select_for_update().get(pk=pk)
+    if not message.context.pop("imported", False):
+        return
+    at = event.at or timezone.now()
+    Conversation.objects.filter(pk=conversation.pk).update(
+        **_caused_by(event, message, conversation, at)
+    )
+    amendments.change(message, context=message.context)
 
 
 def _file_type(event: MessageEvent) -> str:
@@ -364,19 +415,26 @@ def _file_type(event: MessageEvent) -> str:
     return str(event.content.get("header_type") or event.type)
 
 
-def _fill(channel: Channel, event: MessageEvent, pk: Any, type_: str) -> None:
+def _fill(
+    channel: Channel, event: MessageEvent, pk: Any, type_: str, context: Mapping[str, Any]
+) -> None:
     """Fill a message that came without its content, if this event has it."""
     if type_ not in (UNKNOWN, WAITING) or event.type in (UNKNOWN, WAITING, UNSUPPORTED):
         return
     message = Message.objects.select_for_update().get(pk=pk)
     amendments.change(
         message,
+        announced=not event.context.get("imported"),
         type=event.type,
         text=event.text,
         content=dict(event.content),
-        context=dict(event.context),
+        context={name: context[name] for name in _MARKS if name in context} | dict(event.context),
         media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
     )
+
+
+# How a message came. That stays, whatever fills it.
+_MARKS = ("imported", "standby")
 
 
 def _is_history(channel: Channel, event: MessageEvent, at: dt.datetime) -> bool:
@@ -384,6 +442,8 @@ def _is_history(channel: Channel, event: MessageEvent, at: dt.datetime) -> bool:
 
     A recent message is none, even in what Evolution calls history, and needs no query.
     """
+    if event.context.get("imported"):
+        return True
     if timezone.now() - at < HISTORY_AGE:
         return False
     if event.history:
@@ -418,22 +478,40 @@ def _receipts_of_echo(message: Message) -> list[str]:
     return list(matching.exclude(receipt="").values_list("receipt", flat=True))
 
 
-def _apply_amendment(channel: Channel, event: Amendment) -> None:
+def _apply_amendment(channel: Channel, event: Amendment) -> str | None:
     """Change the messages that an event names, or store it until its message is known."""
     pending_events.lock_id(channel.pk, event.provider_message_id)
     messages = _messages_by_provider_id(channel, event.provider_message_id)
+    refused = [message for message in messages if not amendments.is_allowed(message, event)]
     for message in messages:
-        amendments.apply(message, event, channel=channel)
+        if message not in refused:
+            amendments.apply(message, event, channel=channel)
     # An echo may turn out to be one of our own messages that has no provider id yet.
     if all(message.sent_outside and message.echo_of_id is None for message in messages):
         pending_events.store_amendment(channel.pk, event)
+    return "change:not_the_author" if refused else None
 
 
 def _apply_contact(channel: Channel, event: ContactEvent) -> None:
     """Store the present name of an existing contact. An address book does not create contacts."""
     ids = contacts.ids_with(addresses.named(phone_number=event.phone_number))
-    known = Contact.objects.filter(pk__in=ids, named_by_staff=False)
-    known.exclude(name=event.name[:200]).update(name=event.name[:200])
+    for field, known in (
+        ("name", Q(named_by_staff=False, saved_name="")),
+        ("profile_name", Q(named_by_staff=True) | ~Q(saved_name="")),
+    ):
+        named = {field: event.name[: names.MAX_LENGTH]}
+        Contact.objects.filter(known, pk__in=ids).exclude(**named).update(**named)
+
+
+def _apply_address_book(channel: Channel, event: AddressBookEvent) -> None:
+    now = timezone.now()
+    contacts.note_saved_name(
+        channel,
+        event.addresses,
+        name=event.name,
+        username=event.username,
+        at=min(event.at or now, now),
+    )
 
 
 def _apply_addresses(channel: Channel, event: AddressEvent) -> None:
@@ -500,6 +578,7 @@ HANDLERS: dict[type, Callable[[Channel, Any], str | None]] = {
     ReactionEvent: _apply_amendment,
     VoteEvent: _apply_amendment,
     ContactEvent: _apply_contact,
+    AddressBookEvent: _apply_address_book,
     AddressEvent: _apply_addresses,
     GroupEvent: _apply_group,
     SessionEvent: _apply_session,

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from channels_app.providers import addresses, error_codes, media_types
 from channels_app.providers.events import US, CallStatus
 from core import phone_numbers
-from messaging import template_bubbles, words
+from messaging import formatting, template_bubbles, words
 from messaging.models import CallAttempt, Contact, Conversation, Media, Message
 
 register = template.Library()
@@ -42,6 +42,18 @@ def body_lines(message: Message) -> list[words.Line]:
     if message.context.get(template_bubbles.KEY):
         return []  # drawn as the customer saw it
     return words.lines(message.type, message.text, message.content, votes=message.votes)
+
+
+@register.filter
+def formatted(text: str) -> SafeString:
+    """Return a text with WhatsApp's formatting, as HTML."""
+    return formatting.to_html(text)
+
+
+@register.filter
+def chosen(message: Message) -> str:
+    """Return the option that a received answer names, or ""."""
+    return str(_mapping(message.context, "chosen").get("title") or "")
 
 
 @register.filter

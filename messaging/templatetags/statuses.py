@@ -13,6 +13,7 @@ from channels_app.incidents import incidents
 from channels_app.incidents.reason_text import render_reason
 from channels_app.providers import error_codes
 from channels_app.providers.events import Receipt
+from messaging.delivery import downgrade
 from messaging.delivery.policy import reason_text
 from messaging.delivery.statuses import Route
 from messaging.models import DeliveryAttempt, Media, Message
@@ -38,6 +39,12 @@ def status_icon(message: Message, brief: bool = False) -> dict[str, Any]:
         "title": "\n".join(lines),
         "ticks": message.status if message.icon == "globe" and message.status in receipts else "",
     }
+
+
+@register.filter
+def changes(attempt: DeliveryAttempt) -> list[str]:
+    """Return how the message was changed for the route of an attempt."""
+    return downgrade.describe(attempt.changes)
 
 
 @register.filter

@@ -82,7 +82,11 @@ class AskForNumberView(StaffPermissionRequiredMixin, View):
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         conversation = get_conversation(pk)
         try:
-            accept.ask_for_number(conversation, user=user_of(request))
+            accept.ask_for_number(
+                conversation, user=user_of(request), key=request.POST.get("key", "")[:255]
+            )
+        except accept.IdempotencyConflict:
+            pass  # it was asked already, in another language
         except ValidationError as error:
             raise BadRequest(" ".join(error.messages)) from None
         return redirect("messaging:conversation", pk=conversation.pk)

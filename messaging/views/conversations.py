@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import View
@@ -19,10 +21,11 @@ from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import wavoip
 from channels_app.models import Channel
 from channels_app.providers import engines
-from messaging import calls, merging, reachability, selectors
+from messaging import calls, control, merging, reachability, selectors
 from messaging.delivery import accept
+from messaging.delivery.schedule import Times
 from messaging.forms import MAX_TEXT, FilterForm, NewMessageForm
-from messaging.models import Conversation
+from messaging.models import Conversation, Message
 from messaging.reachability import Reachability
 from messaging.views.calls import allow_form_action
 from messaging.views.responses import get_conversation, render_bubble
@@ -109,7 +112,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             accepted = accept.accept_message(
                 conversation=conversation,
                 user=user_of(request),
-                **_composed_message(request, text.replace("\r\n", "\n")),
+                **composed_message(request, text.replace("\r\n", "\n")),
                 idempotency_key=request.POST.get("key", "")[:255],
             )
         except accept.IdempotencyConflict:
@@ -146,6 +149,9 @@ class ConversationView(StaffPermissionRequiredMixin, View):
         context = {
             "conversation": conversation,
             "reachable": reachable,
+            **_control(conversation),
+            "has_written": conversation.last_inbound_at is not None
+            or any(one.direction == Message.Direction.IN for one in page.messages),
             "may_write": conversation.channel.active and reachable.any,
             **_template_offer(conversation, reachable),
             "joined": merging.recent_merge(conversation.contact),
@@ -184,17 +190,29 @@ class OlderMessagesView(StaffPermissionRequiredMixin, View):
 
 
 class MarkReadView(StaffPermissionRequiredMixin, View):
-    """Mark the messages shown in an open page as read; return the service window's state."""
+    """Mark the messages shown in an open page as read.
+
+    Returns the state of the service window, and who has the conversation at Meta.
+    """
 
     permissions = ("messaging.view_conversation", "messaging.view_message")
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         conversation = get_conversation(pk)
         selectors.mark_read(conversation)
-        context = {"conversation": conversation, "swap": True}
+        context = {
+            "conversation": conversation,
+            "has_written": conversation.has_written,
+            **_control(conversation),
+            "oob": True,
+        }
+        parts = ["_service_window", "_control"]
         if request.user.has_perm("messaging.add_message"):
             context |= _template_offer(conversation, reachability.of(conversation))
-        return render(request, "messaging/_window_and_offer.html", context)
+            parts.append("_template_offer")
+        return HttpResponse(
+            "".join(render_to_string(f"messaging/{one}.html", context, request) for one in parts)
+        )
 
 
 def _template_offer(conversation: Conversation, reachable: Reachability) -> dict[str, Any]:
@@ -207,8 +225,34 @@ def _template_offer(conversation: Conversation, reachable: Reachability) -> dict
     }
 
 
-def _composed_message(request: HttpRequest, text: str) -> dict[str, Any]:
-    """Return the composer's message: a text, or an upload with the text as its caption."""
+def _control(conversation: Conversation) -> dict[str, str]:
+    """Return what a page says of another app that has the conversation."""
+    return {
+        "controlled_by": control.holder(conversation),
+        "controlled": control.sentence(conversation),
+    }
+
+
+def composed_message(request: HttpRequest, text: str) -> dict[str, Any]:
+    """Return the composer's message: a text, or an upload with the text as its caption.
+
+    Raises ValidationError if the time at which to send it is none.
+    """
+    times = {"times": Times(send_at=_send_at(request))}
+    return {**_composed_content(request, text), **times}
+
+
+def _send_at(request: HttpRequest) -> dt.datetime | None:
+    """Return the time that was chosen, which is in the installation's time zone; None for now."""
+    field = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M"])
+    try:
+        chosen: dt.datetime | None = field.clean(request.POST.get("send_at", ""))
+    except ValidationError as error:
+        raise ValidationError({"send_at": error.messages}) from None
+    return chosen
+
+
+def _composed_content(request: HttpRequest, text: str) -> dict[str, Any]:
     upload = request.POST.get("media", "")
     if not upload:
         return {"text": text}

@@ -89,6 +89,20 @@ class ConfirmView(StaffPermissionRequiredMixin, View):
         return render_bubble(request, message)
 
 
+class CancelView(StaffPermissionRequiredMixin, View):
+    """Cancel a message that has not been sent; returns its bubble."""
+
+    permissions = ("messaging.view_message", "messaging.change_message")
+
+    def post(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+        message = get_object_or_404(Message, pk=pk)
+        try:
+            message = accept.cancel_message(message, user=user_of(request))
+        except accept.NotCancelable as error:
+            return render_bubble(request, message, error=str(error))
+        return render_bubble(request, message)
+
+
 class FetchView(StaffPermissionRequiredMixin, View):
     """Retry fetching a received file; returns the message's bubble."""
 

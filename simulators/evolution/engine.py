@@ -222,6 +222,12 @@ class EvolutionEngine(EvolutionCore):
             context["mentionedJid"] = [create_jid(str(number)) for number in body["mentioned"]]
         quoted = body.get("quoted")
         key = quoted.get("key", {}) if isinstance(quoted, dict) else {}
+        if isinstance(quoted, dict) and isinstance(quoted.get("message"), dict):
+            # Taken as it is, whether or not the message is stored (S whatsapp.baileys.service.ts).
+            from_us = bool(key.get("fromMe"))
+            context["participant"] = instance.owner_jid if from_us else key.get("remoteJid")
+            context["stanzaId"], context["quotedMessage"] = key.get("id"), quoted["message"]
+            return
         original = instance.messages.get(str(key.get("id")))
         if original is not None:
             author = original.key.get("participant", original.key["remoteJid"])

@@ -55,7 +55,7 @@ from simulators.base import (
     reset_connection,
     whatsapp_id,
 )
-from simulators.graph import templates
+from simulators.graph import interactive, templates
 from simulators.graph.tables import ERRORS, SCENARIOS, GraphScenario, http_status
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "sign",
 ]
 
+SERVICE_WINDOW_SECONDS = 24 * 3600
 VERSION = r"v\d+\.\d+"
 MAX_TEXT = 4096
 MAX_CAPTION = 1024
@@ -175,6 +176,8 @@ class GraphSettings:
     webhook_attempts: int = 6
     webhook_retry_delay: float = 0.5
     batch_window: float = 0.0
+    # Reject what is no template unless the customer wrote within the last 24 hours.
+    enforces_window: bool = False
 
 
 # -- wire helpers ------------------------------------------------------------------------------
@@ -257,6 +260,8 @@ class GraphSimulator(Simulator):
         self._media: dict[str, _Media] = {}
         self._history: dict[str, list[JsonObject]] = {}
         self._rejections: Counter[str] = Counter()
+        # When each customer last wrote (``docs/providers/cloud.md §2.3``, 131047).
+        self.wrote_at: dict[str, float] = {}
         self._batch: list[tuple[GraphNumber, str, JsonObject]] = []
         self._batch_sent: asyncio.Future[None] | None = None
 
@@ -354,6 +359,9 @@ class GraphSimulator(Simulator):
             message = self._message(number, body, scenario)
             self._accept(message, body, delivered=False)
             return _json(_accepted(message, body))
+        closed = time.time() - self.wrote_at.get(whatsapp_id(to), 0.0) > SERVICE_WINDOW_SECONDS
+        if self.settings.enforces_window and closed and body.get("type") != "template":
+            raise GraphFailure(131047)
         return await self._play(request, number, body, scenario)
 
     async def _play(
@@ -807,6 +815,7 @@ class GraphSimulator(Simulator):
         user_id = str(command.get("user_id") or "")
         if not (sender or user_id):
             raise ControlError("from must be the customer's number, or user_id their id")
+        self.wrote_at[sender or user_id] = time.time()
         kind = str(command.get("type") or "text")
         new_id = make_wamid(sender or user_id, new_key_id(), from_me=False)
         message: JsonObject = {
@@ -931,12 +940,8 @@ def check_message(body: JsonObject) -> None:
         if not isinstance(part.get("language"), dict) or not part["language"].get("code"):
             raise GraphFailure(131008, details="template.language.code is missing.")
     elif kind == "interactive":
-        if part.get("type") == "contact_request":
-            # The former name of request_contact_info (§10.1.7).
-            raise GraphFailure(100, details="contact_request is no interactive type.")
-        buttons = (part.get("action") or {}).get("buttons") or []
-        if len(buttons) > 3:
-            raise GraphFailure(131009, details="At most 3 buttons are allowed.")
+        if (found := interactive.problem(part)) is not None:
+            raise GraphFailure(found[0], details=found[1])
     elif kind == "reaction":
         _require(part, "message_id", 512)
 

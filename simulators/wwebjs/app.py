@@ -177,6 +177,7 @@ class WwebjsSimulator(Simulator):
             route("POST", "/chat/sendStateTyping/:id", self._true_result),
             route("POST", "/message/getClassInfo/:id", self._message_info),
             route("POST", "/message/downloadMedia/:id", self._download_media),
+            route("POST", "/message/react/:id", self._react),
         ]
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
@@ -461,8 +462,11 @@ class WwebjsSimulator(Simulator):
             ack=0,
             dollar=dollar,
         )
-        # The page ignores an unknown id (`ignoreQuoteErrors`).
-        quoted = self._find_message(session.id, options.get("quotedMessageId"))
+        wanted = options.get("quotedMessageId")
+        quoted = self._find_message(session.id, wanted)
+        if wanted and quoted is None and options.get("ignoreQuoteErrors") is False:
+            # By default the page ignores an unknown id (whatsapp-web.js, Injected/Utils.js).
+            raise ErrorResponse(500, "Could not get the quoted message.")
         if quoted is not None:
             page.quote(message, quoted)
         entry = self._store_sent(session, chat_id, message, scenario)
@@ -676,6 +680,27 @@ class WwebjsSimulator(Simulator):
                 if serialized and serialized in (key.get("_serialized"), key.get("$1")):
                     return message
         return None
+
+    async def _react(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        """React as wwebjs-api does: the message by its short id in the chat (messageController)."""
+        chat_id, emoji = str(body.get("chatId")), str(body.get("reaction", ""))
+        messages = self._readable_chat(id, chat_id)
+        if not any(one["id"]["id"] == body.get("messageId") for one in messages):
+            raise ErrorResponse(500, "Message not found")
+        self.book.add(
+            LedgerEntry(
+                id="3EB0" + secrets.token_hex(9).upper(),
+                sender=id,
+                to=only_digits(chat_id),
+                type="reaction",
+                text=emoji,
+                reference="",
+                scenario="ok",
+                delivered=True,
+            )
+        )
+        # The library returns nothing, so the server's `result` is missing.
+        return _answer({"success": True})
 
     # -- callbacks ---------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ ROUTES = [
     ("post", "/api/messages/{message}/retry/"),
     ("get", "/api/conversations/"),
     ("get", "/api/conversations/{conversation}/"),
+    ("post", "/api/conversations/{conversation}/read/"),
     ("post", "/api/media/"),
     ("get", "/api/media/{media}/"),
     ("get", "/api/media/{media}/content/"),
@@ -57,6 +58,8 @@ PERMISSIONS = {
     ("post", "/api/messages/{message}/retry/"): "messaging.change_message",
     ("get", "/api/conversations/"): "messaging.view_conversation",
     ("get", "/api/conversations/{conversation}/"): "messaging.view_conversation",
+    # The customer sees it.
+    ("post", "/api/conversations/{conversation}/read/"): "messaging.add_message",
     ("post", "/api/media/"): "messaging.add_message",
     ("get", "/api/media/{media}/"): "messaging.view_message",
     ("get", "/api/media/{media}/content/"): "messaging.view_message",

@@ -58,7 +58,7 @@ def test_contacts_are_merged_renamed_and_split(api: APIClient, channel: Channel)
 
     assert api.patch(url, {"name": "Dona Ana"}, format="json").json()["name"] == "Dona Ana"
     assert Contact.objects.get(pk=first.contact_id).named_by_staff
-    assert api.patch(url, {"name": ""}, format="json").json()["name"] == "Dona Ana"
+    assert api.patch(url, {"name": ""}, format="json").json()["name"] == "Ana"
     assert not Contact.objects.get(pk=first.contact_id).named_by_staff
 
     wrong = api.post(f"{url}split/", {"address": LID}, format="json")

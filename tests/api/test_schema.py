@@ -14,12 +14,14 @@ from django.core.management import call_command
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
+from django.utils import timezone
 from drf_spectacular.validation import validate_schema
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import checks
 
 from accounts.models import ApiToken
+from channels_app.models import MessageTemplate
 from instances.models import WhatsAppSession
 from messaging.media import files
 from simulators.base import run_in_thread
@@ -168,11 +170,17 @@ def existing_ids(
     )
     message = accept(wired)
     picture = SimpleUploadedFile("a.png", PNG)
+    now = timezone.now()
+    template = MessageTemplate.objects.create(
+        business_account_id="1", template_id="1", name="a", language="pt_BR",
+        components=[{"type": "BODY", "text": "{{1}}"}], synced_at=now, updated_at=now,
+    )  # fmt: skip
     return {
         "channels": wired.pk,
         "messages": str(message.pk),
         "conversations": message.conversation_id,
         "contacts": message.conversation.contact_id,
+        "templates": template.pk,
         "media": str(files.store_upload(picture, user=staff).pk),
         "instance_name": INSTANCE,
         "session_id": WhatsAppSession.objects.get(channel=baileys).pk,
@@ -195,6 +203,8 @@ def test_every_route_of_the_api_contract_is_documented() -> None:
         "/api/media/",
         "/api/conversations/",
         "/api/conversations/{}/",
+        "/api/templates/",
+        "/api/templates/sync/",
         "/api/instances/",
         "/api/instance-management/connection-state/{}/",
         "/api/instance-management/enable-webhook/{}/",
@@ -228,7 +238,7 @@ def test_responses_conform_to_the_schema(
             case.path_parameters[name] = existing_ids[path.split("/")[2] if name == "id" else name]
         if use_existing and isinstance(case.body, dict) and "to" in case.body:
             case.body |= {"channel": wired.pk, "to": "+5511988887777"}
-        calls_provider = re.search("instance|webhook|wwebjs", path)
+        calls_provider = re.search("instance|webhook|wwebjs|templates", path)
         case.call_and_validate(
             headers={"Authorization": f"Token {key}"}, checks=RELAYED if calls_provider else CHECKS
         )

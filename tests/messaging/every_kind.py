@@ -86,7 +86,22 @@ def cloud_payloads(phone_number_id: str, *, now: int, number: str = NUMBER) -> l
         ),
         message("a_type_to_come", {"title": "palavras de um tipo novo"}),
         message("request_welcome"),
-    ]
+        message("media_placeholder"),
+        {
+            "entry": [
+                {"changes": [{"field": "messaging_handovers", "value": {
+                    "recipient": {"phone_number_id": phone_number_id},
+                    "sender": {"phone_number": number},
+                    "timestamp": str(now + next(numbers) * 20),
+                    "type": "control_passed",
+                    "control_passed": {
+                        "previous_owner_role": "ai_agent", "new_owner_role": "escalation",
+                        "conversation_context": {"type": "summary", "summary": "Quer um bolo"},
+                    },
+                }}]}
+            ]
+        },
+    ]  # fmt: skip
 
 
 def evolution_events(instance: str, *, now: int, chat: str = CHAT) -> list[Any]:
@@ -184,7 +199,8 @@ WORDS = (
     "O cliente permite ligações", "12 x pao-frances", "BRL 45.80", "13 itens",
     "Mensagem que só o celular mostra", "Ask them to send it again", "Encaminhada muitas vezes",
     "di9ozbzfi4", "O cliente mudou de número", "palavras de um tipo novo",
-    "O cliente abriu a conversa",
+    "O cliente abriu a conversa", "Um arquivo de antes de o número ser conectado",
+    "O agente da Meta passou a conversa para vocês", "Quer um bolo",
     "texto que nunca tivemos aqui", "foto com legenda", "contrato assinado.pdf", "chegando",
     "Qual dia é melhor?", "terça (1 voto)", "👍", "Bolo de cenoura · BRL 35.00", "Chave Pix:",
     "Fatura", "Seguros Exemplo", "https://exemplo.invalid/f/1", "Oferta do dia", "paguei",
@@ -195,4 +211,5 @@ WORDS = (
 RAW = (
     "a_type_to_come", "request_welcome", "nfm_reply", "call_permission", "unsupported",
     "Message]", "placeholder", "[unknown]", "messageType", "flow_token", "user_changed",
+    "media_placeholder", "ai_agent", "handover", "control_passed",
 )  # fmt: skip

@@ -30,7 +30,9 @@ def receive_cloud(payloads: Any, *, number: str = CUSTOMER, read: bool = True) -
     for payload in json.loads(text):
         for entry in payload["entry"]:
             for change in entry["changes"]:
-                change["value"]["metadata"]["phone_number_id"] = NUMBER_ID
+                # What concerns the account names no number.
+                if "metadata" in change["value"]:
+                    change["value"]["metadata"]["phone_number_id"] = NUMBER_ID
         post(payload)
         if read:
             read_events()

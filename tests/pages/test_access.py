@@ -37,6 +37,7 @@ PAGES = {
     "/messages/{message}/": ("messaging.view_message",),
     "/media/{media}/": ("messaging.view_message",),
     "/help/errors/": ("messaging.view_message",),
+    "/costs/": ("messaging.view_message",),
     "/channels/": ("channels_app.view_channel",),
     "/channels/new/": ("channels_app.view_channel", "channels_app.add_channel"),
     "/channels/{channel}/": ("channels_app.view_channel",),
@@ -59,6 +60,8 @@ ACTIONS = {
     "/conversations/{conversation}/ask/": (*READ_MESSAGES, "messaging.add_message"),
     "/conversations/{conversation}/call/": (*READ_MESSAGES, "messaging.call_contact"),
     "/messages/{message}/retry/": ("messaging.view_message", "messaging.change_message"),
+    "/messages/{message}/cancel/": ("messaging.view_message", "messaging.change_message"),
+    "/conversations/{conversation}/verdict/": (*READ_MESSAGES, "messaging.add_message"),
     "/messages/{message}/fetch/": ("messaging.view_message", "messaging.change_message"),
     "/messages/{message}/confirm/": ("messaging.view_message", "messaging.change_message"),
     "/channels/new/": ("channels_app.view_channel", "channels_app.add_channel"),
@@ -104,8 +107,8 @@ def test_all_pages_are_covered_by_these_tests() -> None:
     assert names == {
         "dashboard", "conversations", "new", "conversation", "older", "seen", "retry",
         "held", "message", "confirm", "errors", "call", "fetch", "media", "contact",
+        "ask_for_number", "costs", "cancel", "verdict",
         "templates", "send_template", "check_template",  # tests/pages/test_message_templates.py
-        "ask_for_number",
         "list", "detail", "delete", "test",
         "connect", "check", "disconnect", "qr_dialog", "qr", "pairing", "install",
         "confirm_number", "lift_block",

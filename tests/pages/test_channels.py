@@ -53,6 +53,7 @@ def filled(channel: Channel | None = None, **changes: Any) -> dict[str, Any]:
         "request_timeout_seconds": "15",
         "confirm_seconds": "60",
         "on_unconfirmed": "fallback",
+        "on_undelivered": "hold",
         "fallback_max_age_minutes": "60",
         "fallback_per_minute": "20",
         "fallback_new_chats_per_day": "100",

@@ -96,7 +96,7 @@ def test_failed_events_are_counted_for_users_who_may_view_them(
     assert "1 event could not be processed and is marked as failed." in section.text
     assert "3 events of types that this version does not support were stored." in section.text
     kinds = [kind.attributes["data-skipped"] for kind in section.all("code", data_skipped=None)]
-    assert kinds == ["event:something.new", "status:payment:failed"]
+    assert kinds == ["event:something.new", "status:payment:failed", "group"]
     assert "1 event for a number or session without a channel was stored." in section.text
     aside, unknown, unowned = (link.attributes["href"] for link in section.all("a"))
     assert b"1 inbound event" in staff_client.get(unowned).content

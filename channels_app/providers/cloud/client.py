@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from channels_app.providers import addresses, error_codes, files, header_media
@@ -18,6 +18,7 @@ from channels_app.providers.base import (
     Unknown,
 )
 from channels_app.providers.error_codes import failure
+from channels_app.providers.message_keys import WAMID
 from channels_app.providers.recipients import digits_of
 from core import http_client, sizes
 from core.text import safe_id
@@ -91,8 +92,11 @@ class CloudProvider:
         return self._send(body)
 
     def _send(self, body: dict[str, Any]) -> Accepted:
+        return read_answer(self._post_message(body), secrets=(self._token,))
+
+    def _post_message(self, body: dict[str, Any]) -> http_client.Answer:
         try:
-            answer = self._request(
+            return self._request(
                 "POST", "/{version}/{phone_number_id}/messages", json=body, timeout=self._timeout
             )
         except http_client.RequestNotSent as error:
@@ -101,7 +105,6 @@ class CloudProvider:
             raise failure(Transient, error.reason, error.detail) from None
         except http_client.ResponseLost as error:
             raise failure(Unknown, error.reason, error.detail) from None
-        return read_answer(answer, secrets=(self._token,))
 
     def _upload(self, file: OutboundFile) -> str:
         """Upload a file and return its ID at Meta (§1.5). Raises Rejected or Transient."""
@@ -154,6 +157,23 @@ class CloudProvider:
             # A 404 means that the URL has expired: the next attempt requests a new one.
             raise failure(Transient, "download_failed", f"HTTP {answer.status}")
         return answer.body
+
+    def mark_read(self, to: str, ids: Sequence[str], *, typing: bool) -> None:
+        """Mark the latest message, and with it all before it, as read (§1.2).
+
+        The customer sees that we are typing until we answer, for at most 25 seconds. Raises
+        Rejected, Transient or Unknown.
+        """
+        body: dict[str, Any] = {
+            "messaging_product": "whatsapp",
+            "status": "read",
+            "message_id": ids[-1],
+        }
+        if typing:
+            body["typing_indicator"] = {"type": "text"}
+        answer = self._post_message(body)
+        if answer.status >= 300 or (answer.json_object() or {}).get("success") is not True:
+            raise _refusal(answer, answer.json_object(), secrets=(self._token,))
 
     def check(self) -> ConnectionReport:
         """Look up the number, which verifies the token and the number's ID. Never raises."""
@@ -252,16 +272,34 @@ def _object(message: OutboundMessage) -> Any:
         # The only type whose object is a list in Meta's format.
         if isinstance(content, Mapping):
             content = content.get("contacts")
-        content = list(content) if isinstance(content, list | tuple) else None
+        content = list(map(_card, content)) if isinstance(content, list | tuple) else None
+    elif message.type == "reaction":
+        content = _reaction(message)
     elif isinstance(content, Mapping):
-        # Our own ID of a reaction's target is not sent; Meta's is beside it.
-        internal = ("message",) if message.type == "reaction" else ()
-        content = {name: content[name] for name in content if name not in internal}
+        content = dict(content)
     else:
         content = None
     if not content:
         raise failure(Rejected, "invalid_content")
     return content
+
+
+def _card(card: Any) -> Any:
+    """Return a contact; Meta takes no mere text as its name."""
+    name = card.get("name") if isinstance(card, Mapping) else None
+    return {**card, "name": {"formatted_name": name}} if isinstance(name, str) else card
+
+
+def _reaction(message: OutboundMessage) -> dict[str, Any]:
+    """Return the object of a reaction; an empty emoji removes it (§1.3). Raises Rejected."""
+    content = message.content if isinstance(message.content, Mapping) else {}
+    # A program may give Meta's own ID: the message may be older than our copy of the chat.
+    target = content.get("message_id")
+    if not isinstance(target, str) or not target.startswith(WAMID):
+        target = message.quote.id if message.quote is not None else ""
+    if not target:
+        raise failure(Rejected, "target_unknown")
+    return {"message_id": target, "emoji": content.get("emoji", "")}
 
 
 def _file_object(message: OutboundMessage) -> dict[str, Any]:

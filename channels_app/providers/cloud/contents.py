@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from channels_app.providers import contents
-from channels_app.providers.contents import Content, dicts, lines, mapping, text_at
+from channels_app.providers.contents import AGENT, Content, dicts, lines, mapping, text_at
 
 _MEDIA = ("image", "video", "audio", "document", "sticker")
 
@@ -23,6 +23,25 @@ def read(message: Mapping[str, Any]) -> Content:
         kind = text_at(mapping(message, name), "type")[:60]
         return contents.unknown(kind=contents.UNSUPPORTED, name=kind)
     return contents.unknown(content, name=name[:60])
+
+
+def handover(part: Mapping[str, Any], *, taken: bool) -> Content:
+    """Return the notice of who has a conversation now: "us", Meta's agent, or another app.
+
+    Meta's own agent has the role "ai_agent" (docs/providers/cloud.md §10.4.9). Who passes a
+    conversation may add a summary for the next one, and a note.
+    """
+    role, before = text_at(part, "new_owner_role"), text_at(part, "previous_owner_role")
+    other = AGENT if role == AGENT else "app"
+    owner = other if taken or role == AGENT else "us"
+    context = mapping(part, "conversation_context")
+    kind = text_at(context, "type")
+    summary = text_at(context, kind, "text", "body", "summary", "content")
+    summary = summary or contents.unknown({n: context[n] for n in context if n != "type"}).text
+    words = {"summary": summary[:2000], "note": text_at(part, "metadata")[:2000]}
+    found = {"owner": owner, "previous": AGENT if before == AGENT else ""} | words
+    parts = {name: found[name] for name in found if found[name]}
+    return Content("handover", lines(*(words[name] for name in words)), parts)
 
 
 def type_of(message: Mapping[str, Any]) -> str:

@@ -57,6 +57,7 @@ CLOUD = Engine(
         reports=frozenset(
             {AddressEvent, EditEvent, MessageEvent, ReactionEvent, ReceiptEvent, RevokeEvent}
         ),
+        marks_read=True,
         address_kinds=(Kind.USER_ID, Kind.PARENT_USER_ID),
     ),
     events=EventSource(

@@ -7,15 +7,16 @@ import binascii
 import datetime as dt
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, TypeVar
 
 from channels_app.providers import error_codes
-from channels_app.providers.addresses import MAX_LENGTH, Address, Kind, named
+from channels_app.providers.addresses import MAX_LENGTH, Address, Kind, is_user_id, named
 from channels_app.providers.cloud import account, contents
 from channels_app.providers.events import (
     US,
+    AddressBookEvent,
     AddressEvent,
     CallEvent,
     CallStatus,
@@ -43,11 +44,19 @@ _RECEIPTS = {
     "played": Receipt.READ,
     "failed": Receipt.FAILED,
 }
+_HISTORY_RECEIPTS = {
+    "SENT": Receipt.SENT,
+    "DELIVERED": Receipt.DELIVERED,
+    "READ": Receipt.READ,
+    "PLAYED": Receipt.READ,
+    "ERROR": Receipt.FAILED,
+}
 _DIGITS = re.compile(r"[0-9]{4,19}")
 # In the text of a change of ids, which did not name the former one otherwise (§10.1.6). The text
 # begins with the customer's own name, which may be anything.
 _FORMER_ID = re.compile(r"\bfrom ([A-Z]{2}\.[A-Za-z0-9]+) to ([A-Z]{2}\.[A-Za-z0-9]+)\W*\Z")
 _WAMID_KEY = re.compile(rb"\x15.\x00[\x11\x12]\x18(.)", re.DOTALL)
+_WAMID_REMOTE = re.compile(rb"\x1c\x18(.)([0-9A-Za-z.]+)\x15.\x00[\x11\x12]\x18", re.DOTALL)
 
 
 def read(payload: Any) -> Iterator[Event]:
@@ -106,8 +115,13 @@ def _changes(payload: Mapping[str, Any]) -> Iterator[tuple[Any, Any, str]]:
 
 def _read_change(field: str, value: Mapping[str, Any], account_id: str) -> Iterator[Event]:
     key = _channel_key(value)
+    is_standby = field == "standby"
+    if is_standby:
+        field, value = "messages", _opened(value)
     people = [_person(contact) for contact in _dicts(value, "contacts")]
     found = list(_parts(key, field, value, account_id, people))
+    if is_standby:
+        found = [_on_standby(event) for event in found] or [UnsupportedEvent(key, "standby:empty")]
     yield from _pairs(key, people, found)
     yield from found
 
@@ -128,6 +142,13 @@ def _parts(
             yield _call(key, call)
         for error in _dicts(value, "errors"):
             yield account.read_error(key, error)
+    elif field == "history":
+        yield from _history(key, value, people)
+    elif field == "smb_app_state_sync":
+        for entry in _dicts(value, "state_sync"):
+            yield _saved_contact(key, entry)
+    elif field == "messaging_handovers":
+        yield _handover(key, value)
     elif field == "user_id_update":
         for update in _dicts(value, field):
             yield _id_update(key, update)
@@ -447,8 +468,8 @@ def _change(
     if target is None:
         return None
     if type_ == "revoke":
-        return RevokeEvent(key, target, at)
-    return EditEvent(key, target, contents.read(_dict(content, "message")).text, at)
+        return RevokeEvent(key, target, at, by)
+    return EditEvent(key, target, contents.read(_dict(content, "message")).text, at, by)
 
 
 def _context(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -468,17 +489,161 @@ def _context(message: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+# -- Coexistence, and conversations that another app has -----------------------------------------
+
+
+def _history(key: str, value: Mapping[str, Any], people: Sequence[_Person]) -> Iterator[Event]:
+    """Read a chunk of the history of the WhatsApp Business app (§10.4.5).
+
+    Its chunks come in any order. A file follows by itself, in `messages` or `message_echoes`.
+    """
+    own = re.sub(r"\D", "", str(_dict(value, "metadata").get("display_phone_number") or ""))
+    is_empty = True
+    for chunk in _dicts(value, "history"):
+        # The business does not share its history.
+        for error in _dicts(chunk, "errors"):
+            is_empty = False
+            yield account.read_error(key, error)
+        for thread in _dicts(chunk, "threads"):
+            customer = _thread_person(thread)
+            for message in _dicts(thread, "messages"):
+                is_empty = False
+                yield from _old_message(key, message, customer, people, own=own)
+    for name in ("messages", "message_echoes"):
+        for message in _dicts(value, name):
+            is_empty = False
+            yield from _old_message(key, message, _Person(), people, own=own)
+    if is_empty:
+        # Such a chunk only reports the progress.
+        yield UnsupportedEvent(key, "history:empty")
+
+
+def _thread_person(thread: Mapping[str, Any]) -> _Person:
+    """Return the customer of a thread, which has no `id` if the number is hidden (§10.1.10)."""
+    context = _dict(thread, "context")
+    return replace(
+        _person(context),
+        number=_number(context.get("wa_id")) or _number(thread.get("id")),
+        username=str(context.get("username") or "").removeprefix("@")[:100],
+    )
+
+
+def _old_message(
+    key: str, message: Mapping[str, Any], customer: _Person, people: Sequence[_Person], *, own: str
+) -> Iterator[Event]:
+    outgoing = _is_from_us(message, customer, own)
+    said = _sender(message, people, "to" if outgoing else "from")
+    person = _Person(
+        number=_first(customer.number, said.number),
+        user_id=_first(customer.user_id, said.user_id),
+        also=(*customer.also, *said.also),
+        name=said.name,
+        username=_first(customer.username, said.username),
+    )
+    if not person.addresses:
+        # A file that we sent does not name its recipient, except in its id.
+        person = _remote(str(message.get("id") or ""))
+    event = _message(key, message, person, outgoing=outgoing)
+    if isinstance(event, ReactionEvent):
+        event = replace(event, history=True)
+    if not isinstance(event, MessageEvent):
+        yield event
+        return
+    yield replace(event, history=True, context={**event.context, "imported": True})
+    status = str(_dict(message, "history_context").get("status")).upper()
+    if outgoing and (receipt := _HISTORY_RECEIPTS.get(status)):
+        yield ReceiptEvent(key, event.provider_message_id, receipt, history=True)
+
+
+def _is_from_us(message: Mapping[str, Any], customer: _Person, own: str) -> bool:
+    number, user_id = _number(message.get("from")), _user_id(message.get("from_user_id"))
+    sender = named(phone_number=f"+{number}" if number else "", user_id=user_id)
+    keys = {address.key for address in sender}
+    if keys & {address.key for address in customer.addresses}:
+        return False
+    if keys and not customer.addresses:
+        return bool(own) and bool(keys & {Address(Kind.PHONE, f"+{own}").key})
+    return bool(keys) or "to" in message or "to_user_id" in message
+
+
+def _remote(wamid: str) -> _Person:
+    """Return the customer whose address is inside a message's id (§4.4)."""
+    found = _WAMID_REMOTE.search(_decoded(wamid))
+    remote = found[2].decode() if found and len(found[2]) == found[1][0] else ""
+    return _Person(number=_number(remote), user_id=remote if is_user_id(remote) else "")
+
+
+def _saved_contact(key: str, entry: Mapping[str, Any]) -> Event:
+    """Read a contact of the address book of the WhatsApp Business app (§10.4.6)."""
+    contact, action = _dict(entry, "contact"), str(entry.get("action"))
+    number = _number(re.sub(r"[\s()+.-]", "", str(contact.get("phone_number") or "")))
+    also = _parent(contact.get("parent_user_id"))
+    person = _Person(number=number, user_id=_user_id(contact.get("user_id")), also=also)
+    if entry.get("type") != "contact" or action not in ("add", "remove") or not person.addresses:
+        return UnsupportedEvent(key, f"contact:{action}"[:100])
+    name = str(contact.get("full_name") or contact.get("first_name") or "").strip()
+    return AddressBookEvent(
+        key,
+        person.addresses,
+        "" if action == "remove" else name[:200],
+        username=str(contact.get("username") or "").removeprefix("@")[:100],
+        at=from_seconds(_dict(entry, "metadata").get("timestamp")),
+    )
+
+
+def _opened(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what another app received or sent, in the form of the field `messages` (§10.4.8)."""
+    inner = _dict(value, "standby")
+    echoes = [
+        {**_dict(echo, "message"), **{name: echo[name] for name in echo if name != "message"}}
+        for echo in _dicts(inner, "message_echoes")
+    ]
+    return {**inner, "metadata": _dict(value, "metadata"), "message_echoes": echoes}
+
+
+def _on_standby(event: Event) -> Event:
+    if isinstance(event, MessageEvent):
+        return replace(event, context={**event.context, "standby": True})
+    return event
+
+
+def _handover(key: str, value: Mapping[str, Any]) -> Event:
+    """Read who has a conversation now (§10.4.9), as a notice in it."""
+    type_, sender = str(value.get("type") or ""), _dict(value, "sender")
+    part = _dict(value, type_)
+    person = _Person(
+        number=_number(sender.get("phone_number") or sender.get("wa_id")),
+        user_id=_user_id(sender.get("user_id")),
+        also=_parent(sender.get("parent_user_id")),
+    )
+    if type_ not in ("control_passed", "control_taken") or not person.addresses:
+        return UnsupportedEvent(key, f"handover:{type_}"[:100])
+    at = from_seconds(value.get("timestamp"))
+    found = contents.handover(part, taken=type_ == "control_taken")
+    name = f"{type_}:{value.get('timestamp')}:{person.addresses[0].value}"
+    return MessageEvent(
+        channel_key=key,
+        provider_message_id=f"handover:{name}"[:255],
+        phone_number=person.phone_number,
+        user_id=person.user_id,
+        also=person.also,
+        at=at,
+        type=found.type,
+        text=found.text,
+        content=found.content,
+    )
+
+
+# -- Ids -----------------------------------------------------------------------------------------
+
+
 def web_message_id(wamid: str) -> str | None:
     """Return the WhatsApp Web ID inside a wamid, or None if it cannot be decoded.
 
     Undocumented by Meta, verified on its own samples (docs/providers/cloud.md §4.4). Some samples
     are scrambled, so a decoding failure is normal.
     """
-    encoded = wamid.removeprefix("wamid.")
-    try:
-        raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        return None
+    raw = _decoded(wamid)
     found = _WAMID_KEY.search(raw)
     if found is None:
         return None
@@ -489,8 +654,20 @@ def web_message_id(wamid: str) -> str | None:
     return key.decode()
 
 
+def _decoded(wamid: str) -> bytes:
+    """Return the bytes of a wamid, b"" if it is none."""
+    encoded = wamid.removeprefix("wamid.")
+    try:
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
 def _channel_key(value: Mapping[str, Any]) -> str:
-    return str(_dict(value, "metadata").get("phone_number_id") or "")
+    # A hand-over names our number as its recipient.
+    names = ("metadata", "recipient")
+    found = (_dict(value, name).get("phone_number_id") for name in names)
+    return next((str(id_) for id_ in found if id_), "")
 
 
 def _dicts(parent: Any, name: str) -> list[Mapping[str, Any]]:

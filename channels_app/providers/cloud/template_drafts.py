@@ -46,6 +46,18 @@ _FIXED_BUTTONS: Final = frozenset(
 )
 _ANY_VARIABLE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
+# The time to live of a one-time code that was created without one (docs/providers/cloud.md §11.3).
+_DEFAULT_CODE_SECONDS: Final = 600
+
+
+def ttl_seconds(draft: Draft) -> int | None:
+    """Return how long after a send Meta tries to deliver it; None if that is not known."""
+    ttl = draft.get("message_send_ttl_seconds")
+    if isinstance(ttl, int) and not isinstance(ttl, bool) and ttl > 0:
+        return ttl
+    is_code = ttl is None and draft.get("category") == AUTHENTICATION
+    return _DEFAULT_CODE_SECONDS if is_code else None
+
 
 def creation_errors(draft: Draft) -> dict[str, str]:
     """Return what Meta would reject in a draft, by the part of the form: name, language, category,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -45,12 +45,15 @@ if TYPE_CHECKING:
     from channels_app.providers.evolution.settings import EvolutionSettings
 
 CHECK_SECONDS = 5.0
+# How long the customer sees that we are typing.
+TYPING_MS = 5000
 # Number of an instance's messages that one look-up reads.
 PAGE_SIZE = 50
 RESERVED_PREFIX = "3EB0"
 # The server's schema rejects shorter numbers (such as service numbers) in a contact card.
 MIN_CARD_NUMBER_LENGTH = 10
 FILE_TYPES = ("image", "video", "audio", "document", "sticker")
+OBJECT_TYPES = ("location", "contacts", "reaction")
 # The routes sendText and sendMedia take an id of ours (§10.8).
 _WITH_OWN_ID = ("text", "image", "video", "audio", "document")
 
@@ -91,23 +94,48 @@ class EvolutionProvider:
             path, body = file_request(message, number, file, files.read_base64(file))
             size = file.size
             timeout += files.seconds_for(file)
-        elif message.type in ("location", "contacts"):
+        elif message.type in OBJECT_TYPES:
             path, body = object_request(message)
         else:
             body = request_body(message)
-        try:
-            answer = self._request("POST", path, json=body, timeout=timeout)
-        except http_client.RequestNotSent as error:
-            kind = Rejected if error.reason == "invalid_address" else Transient
-            raise failure(kind, error.reason, error.detail) from None
-        except http_client.ResponseLost as error:
-            raise failure(Unknown, error.reason, error.detail) from None
+        answer = self._ask(path, body, timeout)
         accepted = files.with_size(partial(read_answer, answer, secrets=(self._key,)), size)
         if not body.get("messageId"):
             return accepted
         # Older servers ignore it (§10): only the response proves that it was used.
         is_ours = accepted.provider_message_id == body["messageId"]
         return replace(accepted, took_our_id=is_ours)
+
+    def mark_read(self, to: str, ids: Sequence[str], *, typing: bool) -> None:
+        """Mark messages as read; show that we are typing for some seconds (§5).
+
+        The server skips the messages of a LID and says nothing. Raises Rejected, Transient or
+        Unknown.
+        """
+        chat = _chat(to)
+        keys = [{"remoteJid": chat, "fromMe": False, "id": id_} for id_ in ids]
+        self._post("/chat/markMessageAsRead/{instance}", {"readMessages": keys}, self._timeout)
+        if typing:
+            # The server answers only after the delay.
+            presence = {"number": _number_of(to), "presence": "composing", "delay": TYPING_MS}
+            timeout = self._timeout + TYPING_MS / 1000
+            self._post("/chat/sendPresence/{instance}", presence, timeout)
+
+    def _post(self, path: str, body: dict[str, Any], timeout: float) -> http_client.Answer:
+        """Return a successful response. Raises Rejected, Transient or Unknown."""
+        answer = self._ask(path, body, timeout)
+        if not 200 <= answer.status < 300:
+            raise _refusal(answer, answer.json_object(), secrets=(self._key,))
+        return answer
+
+    def _ask(self, path: str, body: dict[str, Any], timeout: float) -> http_client.Answer:
+        try:
+            return self._request("POST", path, json=body, timeout=timeout)
+        except http_client.RequestNotSent as error:
+            kind = Rejected if error.reason == "invalid_address" else Transient
+            raise failure(kind, error.reason, error.detail) from None
+        except http_client.ResponseLost as error:
+            raise failure(Unknown, error.reason, error.detail) from None
 
     def check(self) -> ConnectionReport:
         """Request the instance's state, which verifies address, name and key. Never raises.
@@ -218,17 +246,20 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
     return {
         "number": number,
         "text": message.text,
-        "linkPreview": False,
+        "linkPreview": isinstance(message.content, Mapping)
+        and message.content.get("preview_url") is True,
         **_own_id(message),
         **_quote(message),
     }
 
 
 def object_request(message: OutboundMessage) -> tuple[str, dict[str, Any]]:
-    """Return path and JSON that send a location or contacts (§5). Pure.
+    """Return path and JSON that send a location, contacts or a reaction (§5). Pure.
 
     Raises Rejected for anything that these routes do not support.
     """
+    if message.type == "reaction":
+        return "/message/sendReaction/{instance}", _reaction(message)
     body: dict[str, Any] = {"number": _number(message), **_quote(message)}
     if message.type == "location":
         return "/message/sendLocation/{instance}", {**body, **_location(message.content)}
@@ -252,6 +283,21 @@ def _location(content: Any) -> dict[str, Any]:
         "name": name or address or coordinates,
         "address": address or coordinates,
     }
+
+
+def _reaction(message: OutboundMessage) -> dict[str, Any]:
+    """Return a reaction in the format of sendReaction; an empty one removes it.
+
+    Raises Rejected if the instance does not have the message.
+    """
+    emoji = message.content.get("emoji") if isinstance(message.content, Mapping) else None
+    if not isinstance(emoji, str):
+        raise failure(Rejected, "invalid_content")
+    key = _key(message)
+    # In a group the key would have to name the author.
+    if key is None or (addresses.is_group(message.to) and not key["fromMe"]):
+        raise failure(Rejected, "target_unknown")
+    return {"key": key, "reaction": emoji}
 
 
 def _is_coordinate(value: Any, limit: int) -> bool:
@@ -298,6 +344,16 @@ def _cards_of(contact: Any) -> list[dict[str, Any]]:
     return cards or [{}]
 
 
+def expresses(type_: str, content: Any) -> bool:
+    """Return whether the server can send this object: each contact needs a number."""
+    if type_ != "contacts":
+        return True
+    try:
+        return bool(_cards(content))
+    except Rejected:
+        return False
+
+
 def _name(value: Any) -> str:
     if not isinstance(value, Mapping):
         return _text(value)
@@ -341,10 +397,18 @@ def file_request(
 
 
 def _number(message: OutboundMessage) -> str:
+    return _number_of(message.to)
+
+
+def _number_of(to: str) -> str:
     # A string: the schema rejects an integer. A LID and a group's address are taken as they are.
-    if addresses.is_lid(message.to) or addresses.is_group(message.to):
-        return message.to
-    return digits_of(message.to)
+    return to if addresses.is_lid(to) or addresses.is_group(to) else digits_of(to)
+
+
+def _chat(to: str) -> str:
+    """Return the chat of an address."""
+    number = _number_of(to)
+    return number if "@" in number else f"{number}@s.whatsapp.net"
 
 
 def reserve_id(type_: str, content: object) -> str:
@@ -363,10 +427,26 @@ def _own_id(message: OutboundMessage) -> dict[str, str]:
 
 
 def _quote(message: OutboundMessage) -> dict[str, Any]:
-    # The instance ignores an unknown ID; it knows WhatsApp's own IDs, never a wamid.
-    if message.quote is None or message.quote.id.startswith("wamid."):
+    if (key := _key(message)) is None:
         return {}
-    return {"quoted": {"key": {"id": message.quote.id}}}
+    # Without the content, a server that has not stored the message sends the reply without a quote
+    # and says nothing (§5).
+    text = message.quote.text if message.quote is not None else ""
+    if addresses.is_group(message.to):
+        # Only the server knows who wrote it.
+        return {"quoted": {"key": {"id": key["id"]}}}
+    return {"quoted": {"key": key, "message": {"conversation": text or "…"}}}
+
+
+def _key(message: OutboundMessage) -> dict[str, Any] | None:
+    """Return the key of the message that this one refers to; None if it has no key here.
+
+    The instance knows WhatsApp's own IDs, never a wamid.
+    """
+    quote = message.quote
+    if quote is None or quote.id.startswith("wamid."):
+        return None
+    return {"id": quote.id, "remoteJid": _chat(message.to), "fromMe": quote.from_us}
 
 
 def read_answer(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) -> Accepted:

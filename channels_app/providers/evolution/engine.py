@@ -32,7 +32,13 @@ from channels_app.providers.events import (
     VoteEvent,
 )
 from channels_app.providers.evolution import events
-from channels_app.providers.evolution.client import FILE_TYPES, EvolutionProvider, reserve_id
+from channels_app.providers.evolution.client import (
+    FILE_TYPES,
+    OBJECT_TYPES,
+    EvolutionProvider,
+    expresses,
+    reserve_id,
+)
 
 if TYPE_CHECKING:
     from channels_app.models import Channel, Connection
@@ -76,7 +82,8 @@ EVOLUTION = Engine(
     title=_("Baileys channel"),
     create=_create,
     capabilities=Capabilities(
-        types=frozenset({"text", "location", "contacts", *FILE_TYPES}),
+        types=frozenset({"text", *OBJECT_TYPES, *FILE_TYPES}),
+        expresses=expresses,
         reports=frozenset(
             {
                 AddressEvent,
@@ -96,6 +103,7 @@ EVOLUTION = Engine(
         links_phone=True,
         address_kinds=(Kind.LID, Kind.GROUP),
         lists_sent=True,
+        marks_read=True,
         finds_by_id=True,
     ),
     events=EventSource(

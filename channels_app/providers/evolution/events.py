@@ -304,7 +304,8 @@ def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
     outer = _dict(data, "message")
     message = contents.unwrap(outer)
     if "protocolMessage" in message:
-        return _protocol(channel, _dict(message, "protocolMessage"))
+        by = US if outgoing else _actor(key).address
+        return _protocol(channel, _dict(message, "protocolMessage"), by=by)
     name = contents.name_of(message, _text(data, "messageType"))
     if not id_ or not (party.phone_number or party.user_id):
         return UnsupportedEvent(channel, f"message:{name[:60]}")
@@ -357,6 +358,12 @@ def _participant(key: Mapping[str, Any]) -> _Party:
     return next(with_number, next((one for one in found if one.user_id), _Party()))
 
 
+def _actor(key: Mapping[str, Any]) -> _Party:
+    """Return who wrote what has this key: in a group, the participant."""
+    party = _party(key)
+    return _participant(key) if party.other == GROUP else party
+
+
 def _stub(data: Mapping[str, Any]) -> str:
     """Return the name of a notice of WhatsApp's own that is no message."""
     return f"stub:{data.get('messageStubType')}"[:60]
@@ -366,9 +373,7 @@ def _response(
     channel: str, data: Mapping[str, Any], name: str, body: Mapping[str, Any], *, outgoing: bool
 ) -> Event:
     """Parse a reaction to a message, or a vote in a poll."""
-    party = _party(_dict(data, "key"))
-    if party.other == GROUP:
-        party = _participant(_dict(data, "key"))
+    party = _actor(_dict(data, "key"))
     by = US if outgoing else party.address
     if not by:
         return UnsupportedEvent(channel, f"message:{name}")
@@ -504,21 +509,26 @@ def _edited(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     yield _protocol(channel, data)
 
 
-def _protocol(channel: str, data: Mapping[str, Any]) -> Event:
-    """Parse a protocol message: an edit, a deletion for everyone, or an internal one."""
+def _protocol(channel: str, data: Mapping[str, Any], *, by: str = "") -> Event:
+    """Parse a protocol message: an edit, a deletion for everyone, or an internal one.
+
+    `by` is its sender, if that is known.
+    """
     key = _dict(data, "key")
     party, id_, type_ = _party(key), _text(key, "id"), data.get("type")
     at = from_seconds(data.get("timestampMs"), per_second=1000)
     if party.ignored:
         return UnsupportedEvent(channel, party.ignored)
     if id_ and type_ in _EDIT:
-        return _edit(channel, id_, _dict(data, "editedMessage"), at=at)
+        return _edit(channel, id_, _dict(data, "editedMessage"), at=at, by=by)
     if id_ and type_ in _REVOKE and type_ is not False:
-        return RevokeEvent(channel, id_, at)
+        return RevokeEvent(channel, id_, at, by)
     return UnsupportedEvent(channel, f"protocol:{str(type_)[:60]}")
 
 
-def _edit(channel: str, id_: str, message: Mapping[str, Any], *, at: dt.datetime | None) -> Event:
+def _edit(
+    channel: str, id_: str, message: Mapping[str, Any], *, at: dt.datetime | None, by: str = ""
+) -> Event:
     message = contents.unwrap(message)
     inner = _dict(message, "protocolMessage")
     if inner:
@@ -528,7 +538,7 @@ def _edit(channel: str, id_: str, message: Mapping[str, Any], *, at: dt.datetime
     parsed = contents.read(message, name, {})
     if parsed is None or (parsed.type == "unknown" and not parsed.text):
         return UnsupportedEvent(channel, f"edit:{name[:60]}")
-    return EditEvent(channel, id_, parsed.text, at)
+    return EditEvent(channel, id_, parsed.text, at, by)
 
 
 def _deleted(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:

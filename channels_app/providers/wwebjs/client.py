@@ -12,7 +12,8 @@ import binascii
 import datetime as dt
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,8 @@ SEND_OPTIONS: Mapping[str, Any] = {"sendSeen": False, "linkPreview": False}
 # WhatsApp Web's names of the types that we name differently.
 _TYPES = {"chat": "text", "ptt": "audio"}
 FILE_TYPES = ("image", "video", "audio", "document", "sticker")
+_QUOTE_MISSING = "could not get the quoted message."
+_TARGET_MISSING = "message not found"
 # These errors invalidate the cached form of a number.
 _WRONG_FORM = ("not_on_whatsapp", "invalid_recipient")
 # Our codes for the results of a session check (§0, second row). Any other text proves as much.
@@ -78,6 +81,9 @@ _BEFORE_THE_SEND: tuple[tuple[re.Pattern[str], type[SendError], str], ...] = tup
         (r"wid error: invalid wid", Rejected, "invalid_recipient"),
         (_null_read("endswith"), Rejected, "refused_request"),
         (_null_read("getchat"), Transient, "session_not_ready"),
+        # The page has no message with this ID (`ignoreQuoteErrors: false`; a reaction's target).
+        (re.escape(_QUOTE_MISSING), Rejected, "target_unknown"),
+        (re.escape(_TARGET_MISSING), Rejected, "target_unknown"),
         # A file that is not base64; each browser ends the sentence differently.
         (r"failed to execute 'atob' on 'window'.*", Rejected, "refused_request"),
     )
@@ -124,30 +130,19 @@ class WwebjsProvider:
             payload = file_body(message, file, files.read_base64(file))
             timeout += files.seconds_for(file)
             size = file.size
+        elif message.type == "reaction":
+            payload = reaction_body(message)
         else:
             payload = request_body(message)
-        if chat_id:
-            body = with_quote(payload, message.quote, chat_id=chat_id)
-            return files.with_size(partial(self._send_to, chat_id, body, timeout), size)
-        return self._send(digits, payload, message.quote, timeout, size)
+        send = self._react if message.type == "reaction" else self._send_quoting
+        deliver = partial(send, payload, message.quote, timeout=timeout, size=size)
+        return deliver(chat_id) if chat_id else self._send(digits, deliver, message.quote)
 
-    def _send(
-        self,
-        digits: str,
-        payload: Mapping[str, Any],
-        quote: Quote | None,
-        timeout: float,
-        size: int | None,
-    ) -> Accepted:
-        """Send to the cached form of the number, else to the form returned by a look-up.
-
-        `size` is the size of the file in the payload.
-        """
+    def _send(self, digits: str, deliver: Callable[..., Accepted], quote: Quote | None) -> Accepted:
+        """Send to the cached form of the number, else to the form returned by a look-up."""
 
         def send_to(chat_id: str) -> Accepted:
-            lid = self._numbers.lid_of(digits) if quote is not None else ""
-            body = with_quote(payload, quote, chat_id=chat_id, lid=lid)
-            return files.with_size(partial(self._send_to, chat_id, body, timeout), size)
+            return deliver(chat_id, lid=self._numbers.lid_of(digits) if quote is not None else "")
 
         cached = self._numbers.lookup(digits)
         if cached is not None:
@@ -156,6 +151,8 @@ class WwebjsProvider:
                 self._numbers.note_lid(digits, accepted.lid)
                 return accepted
             except Rejected as error:
+                if error.code == "target_unknown":
+                    raise
                 self._numbers.forget(digits)
                 # Certainly not sent: the number may have a different form now.
                 if error.code not in _WRONG_FORM:
@@ -169,14 +166,67 @@ class WwebjsProvider:
         self._numbers.note_lid(digits, accepted.lid)
         return accepted
 
-    def _send_to(self, chat_id: str, body: Mapping[str, Any], timeout: float) -> Accepted:
+    def _send_quoting(
+        self,
+        payload: Mapping[str, Any],
+        quote: Quote | None,
+        chat_id: str,
+        *,
+        timeout: float,
+        size: int | None,
+        lid: str = "",
+    ) -> Accepted:
+        """Send to a chat, quoting the message in the first chat in which the page has it.
+
+        A reply whose message the page does not have is sent without a quote. `size` is the size of
+        the file in the payload.
+        """
+
+        def send(body: Mapping[str, Any]) -> Accepted:
+            request = {"chatId": chat_id, **body}
+            return files.with_size(partial(self._send_to, chat_id, request, timeout), size)
+
+        for quoted in quoted_ids(quote, chat_id=chat_id, lid=lid):
+            # By default the server ignores an ID that it does not know, and says nothing.
+            options = {"quotedMessageId": quoted, "ignoreQuoteErrors": False}
+            try:
+                return send({**payload, "options": {**payload["options"], **options}})
+            except Rejected as error:
+                if error.code != "target_unknown":
+                    raise
+        accepted = send(payload)
+        return replace(accepted, unquoted=True) if quote is not None else accepted
+
+    def _react(
+        self,
+        payload: Mapping[str, Any],
+        quote: Quote | None,
+        chat_id: str,
+        *,
+        timeout: float,
+        size: int | None,
+        lid: str = "",
+    ) -> Accepted:
+        """React to a message in the first chat in which the page has it (§3)."""
+        for chat in _chats(quote, chat_id=chat_id, lid=lid):
+            try:
+                return self._send_to(
+                    chat_id, {"chatId": chat, **payload}, timeout, "/message/react/{session}"
+                )
+            except Rejected as error:
+                if error.code != "target_unknown":
+                    raise
+        raise failure(Rejected, "target_unknown")
+
+    def _send_to(
+        self,
+        chat_id: str,
+        body: Mapping[str, Any],
+        timeout: float,
+        path: str = "/client/sendMessage/{session}",
+    ) -> Accepted:
         try:
-            answer = self._request(
-                "POST",
-                "/client/sendMessage/{session}",
-                json=body,
-                timeout=timeout,
-            )
+            answer = self._request("POST", path, json=body, timeout=timeout)
         except http_client.RequestNotSent as error:
             raise _not_sent(error) from None
         except http_client.ResponseLost as error:
@@ -247,6 +297,18 @@ class WwebjsProvider:
             and message["ack"] >= 1
             and (id_ := short_id(message.get("id"))) is not None
         ]
+
+    def mark_read(self, to: str, ids: Sequence[str], *, typing: bool) -> None:
+        """Mark the chat as read; show that we are typing for 25 seconds (§3).
+
+        Raises Rejected, Transient or Unknown.
+        """
+        digits = digits_of(to) if not addresses.is_lid(to) else ""
+        chat_id = (self._numbers.lookup(digits) or self._chat_id(digits)) if digits else to
+        self._send_to(chat_id, {"chatId": chat_id}, self._timeout, "/client/sendSeen/{session}")
+        if typing:
+            path = "/chat/sendStateTyping/{session}"
+            self._send_to(chat_id, {"chatId": chat_id}, self._timeout, path)
 
     def check(self) -> ConnectionReport:
         """Check key, session and readiness, in that order. Never raises.
@@ -342,6 +404,11 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
     if message.type == "text":
         if not message.text:
             raise failure(Rejected, "invalid_content")
+        # By default the page sends a text that begins like a contact card as one (§3).
+        options["parseVCards"] = False
+        if isinstance(content, Mapping) and content.get("preview_url") is True:
+            # The page fetches the link before it sends.
+            options["linkPreview"] = True
         return {"contentType": "string", "content": message.text, "options": options}
     if message.type == "location" and isinstance(content, Mapping):
         place = {key: content[key] for key in ("latitude", "longitude") if key in content}
@@ -376,21 +443,43 @@ def file_body(message: OutboundMessage, file: OutboundFile, data: str) -> dict[s
     return {"contentType": "MessageMedia", "content": media, "options": options}
 
 
-def with_quote(
-    payload: Mapping[str, Any], quote: Quote | None, *, chat_id: str, lid: str = ""
-) -> dict[str, Any]:
-    """Return the JSON of a send to this chat, with the id of the quoted message (§7.6). Pure.
+def reaction_body(message: OutboundMessage) -> dict[str, Any]:
+    """Return the JSON of a reaction without its `chatId`; "" removes it (§3). Pure.
 
-    WhatsApp Web identifies a message by its chat: the chat reported with the message; else the
-    person's `@lid` if known, which newer accounts use for their chats; else the chat that we send
-    to. The server ignores an ID that it does not know.
+    Raises Rejected if the session does not have the message.
     """
-    body = {"chatId": chat_id, **payload}
-    if quote is not None and _KEY_ID.fullmatch(quote.id):
-        side = "true" if quote.from_us else "false"
-        quoted = f"{side}_{quote.chat or lid or chat_id}_{quote.id}"
-        body["options"] = {**payload.get("options", {}), "quotedMessageId": quoted}
-    return body
+    emoji = message.content.get("emoji") if isinstance(message.content, Mapping) else None
+    if not isinstance(emoji, str):
+        raise failure(Rejected, "invalid_content")
+    if message.quote is None or not _KEY_ID.fullmatch(message.quote.id):
+        raise failure(Rejected, "target_unknown")
+    return {"messageId": message.quote.id, "reaction": emoji}
+
+
+def quoted_ids(quote: Quote | None, *, chat_id: str, lid: str = "") -> list[str]:
+    """Return the serialized ids under which the page may have a quoted message (§7.6). Pure.
+
+    WhatsApp Web identifies a message by its chat, which is not always known.
+    """
+    if quote is None or not _KEY_ID.fullmatch(quote.id):
+        return []
+    side = "true" if quote.from_us else "false"
+    return [f"{side}_{chat}_{quote.id}" for chat in _chats(quote, chat_id=chat_id, lid=lid)]
+
+
+def _chats(quote: Quote | None, *, chat_id: str, lid: str) -> list[str]:
+    """Return the chats that may contain a message: the most certain one first.
+
+    The chat that was reported with it, if there is one; else the person's `@lid`, which newer
+    accounts use for their chats, and the chat that we send to.
+    """
+    reported = quote.chat if quote is not None else ""
+    return list(dict.fromkeys(filter(None, (reported, lid, chat_id))))
+
+
+def expresses(type_: str, content: Any) -> bool:
+    """Return whether the server can send this object: of contacts a single one with one number."""
+    return type_ != "contacts" or _only_contact(content) is not None
 
 
 def _only_contact(content: Any) -> str | None:

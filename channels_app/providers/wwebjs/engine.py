@@ -23,7 +23,7 @@ from channels_app.providers.events import (
     VoteEvent,
 )
 from channels_app.providers.wwebjs import events
-from channels_app.providers.wwebjs.client import FILE_TYPES, WwebjsProvider
+from channels_app.providers.wwebjs.client import FILE_TYPES, WwebjsProvider, expresses
 
 if TYPE_CHECKING:
     from channels_app.models import Channel, Connection
@@ -61,7 +61,8 @@ WWEBJS = Engine(
     title=_("wwebjs-api"),
     create=_create,
     capabilities=Capabilities(
-        types=frozenset({"text", "location", "contacts", *FILE_TYPES}),
+        types=frozenset({"text", "location", "contacts", "reaction", *FILE_TYPES}),
+        expresses=expresses,
         reports=frozenset(
             {
                 EditEvent,
@@ -78,6 +79,7 @@ WWEBJS = Engine(
         address_kinds=(Kind.LID,),
         may_omit_id=True,
         lists_sent=True,
+        marks_read=True,
         looks_up_numbers=True,
     ),
     events=EventSource(

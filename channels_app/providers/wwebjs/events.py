@@ -11,6 +11,8 @@ from typing import Any
 from channels_app.providers.contents import quote
 from channels_app.providers.events import (
     US,
+    CallEvent,
+    CallStatus,
     EditEvent,
     Event,
     Failure,
@@ -70,6 +72,8 @@ def read(payload: Any) -> Iterator[Event]:
         yield _message(key, message, kind, address="to", outgoing=True)
     elif kind in _CHANGES:
         yield _CHANGES[kind](key, kind, data)
+    elif kind == "call":
+        yield _call(key, _mapping(data.get("call")))
     else:
         yield UnsupportedEvent(key, f"callback:{kind}")
 
@@ -95,7 +99,7 @@ def dedupe_key(payload: Any, *, arrival: str) -> str:
         # What arrives before it is decrypted may arrive again with its content.
         empty = ":empty" if _mapping(data.get("message")).get("type") == "ciphertext" else ""
         return f"{kind}:{message_id}{empty}"
-    if kind in _CHANGES:
+    if kind in _CHANGES or kind == "call":
         # The same person may do the same to a message again: the times in it differ.
         text = json.dumps(data, sort_keys=True, default=str)
         return f"{kind}:{hashlib.sha256(text.encode(errors='replace')).hexdigest()}"
@@ -235,6 +239,28 @@ _CHANGES: Mapping[str, Callable[[str, str, Mapping[str, Any]], Event]] = {
     "message_reaction": _reaction,
     "vote_update": _vote,
 }
+
+
+def _call(key: str, call: Mapping[str, Any]) -> Event:
+    """Parse a customer's call. The library reports only that it rings."""
+    address = _address(call.get("from"))
+    number, user_id = _person(address)
+    call_id = call.get("id")
+    if call.get("isGroup") is True or _not_a_person(address):
+        return UnsupportedEvent(key, "group")
+    if call.get("fromMe") is True:
+        return UnsupportedEvent(key, "callback:call:outgoing")
+    if not isinstance(call_id, str) or not call_id or not (number or user_id):
+        return UnsupportedEvent(key, "callback:call")
+    return CallEvent(
+        channel_key=key,
+        call_id=call_id,
+        phone_number=number,
+        user_id=user_id,
+        status=CallStatus.RINGING,
+        at=from_seconds(call.get("timestamp")),
+        video=call.get("isVideo") is True,
+    )
 
 
 def _actor(value: Any, id_: Mapping[str, Any]) -> str:

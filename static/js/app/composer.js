@@ -27,6 +27,8 @@ class Composer {
     this.grow();
     this.text.addEventListener("input", () => this.changed());
     this.text.addEventListener("keydown", (event) => this.pressed(event));
+    // Another time is another message.
+    form.elements.send_at?.addEventListener("change", () => this.newKey());
     form.addEventListener("htmx:beforeRequest", (event) => this.before(event));
     form.addEventListener("htmx:afterRequest", (event) => this.after(event));
   }
@@ -67,6 +69,7 @@ class Composer {
     if (successful) {
       this.text.value = "";
       sessionStorage.removeItem(this.draft);
+      this.now();
       this.newKey();
       this.grow();
       count(this.text, this.counter, this.max);
@@ -77,6 +80,14 @@ class Composer {
       this.say(xhr.status ? texts.requestFailed : texts.offline);
     }
     this.text.focus();
+  }
+
+  /** The next message is sent at once again. */
+  now() {
+    const later = this.form.querySelector("[data-later]");
+    if (!later) return;
+    later.open = false;
+    this.form.elements.send_at.value = "";
   }
 
   busy(yes) {

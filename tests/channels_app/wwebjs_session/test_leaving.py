@@ -47,7 +47,7 @@ def typed(channel: Channel, **changes: Any) -> dict[str, Any]:
     names = (
         "name", "phone_number", "phone_number_id", "graph_url", "graph_version", "wwebjs_url",
         "wwebjs_session_id", "official_retries", "request_timeout_seconds", "confirm_seconds",
-        "on_unconfirmed", "fallback_max_age_minutes", "fallback_per_minute",
+        "on_unconfirmed", "on_undelivered", "fallback_max_age_minutes", "fallback_per_minute",
         "fallback_new_chats_per_day", "messages_per_second",
     )  # fmt: skip
     values = {name: str(getattr(channel, name)) for name in names}

@@ -195,4 +195,4 @@ def test_a_baileys_fallback_on_the_same_number_quotes_the_key(
     reply = accept(same_number)
     reply.reply_to = received(same_number, "+5511988887777")
     attempt = attempt_of(reply, outcome=Outcome.STARTED, route=Route.BAILEYS, channel=other)
-    assert attempts.quote(reply, attempt) == Quote(KEY, from_us=False)
+    assert attempts.quote(reply, attempt) == Quote(KEY, from_us=False, text="Pode ser às 15h?")

@@ -83,6 +83,43 @@ def test_groups_are_counted_and_not_shown_if_the_channel_ignores_them(baileys: C
     assert InboundEvent.objects.get().skipped == "group"
 
 
+def change(type_: str, id_: str, by: str) -> dict[str, Any]:
+    """Return the edit or deletion of a message, which names its sender as any message does."""
+    event = written("", f"P{id_}{by}{type_}", author=by)
+    body = {"key": {"id": id_, "remoteJid": GROUP}, "type": type_}
+    body |= {"editedMessage": {"conversation": f"de {by}"}} if type_ == "MESSAGE_EDIT" else {}
+    event["data"]["message"] = {"protocolMessage": body}
+    return event
+
+
+def test_only_its_author_edits_a_message_of_a_group(baileys: Channel) -> None:
+    ana, beto = "5511988887777", "5511988887766"
+    edits = [change("MESSAGE_EDIT", "3A1", by) for by in (beto, ana)]
+    # The edit that comes first waits, and is no one else's, either.
+    early = change("MESSAGE_EDIT", "3A2", beto)
+    receive_evolution(baileys, [early, written("oi", "3A1"), *edits, written("olá", "3A2")])
+    assert list(Message.objects.order_by("created_at").values_list("text", flat=True)) == [
+        f"de {ana}", "olá",
+    ]  # fmt: skip
+    assert InboundEvent.objects.filter(skipped="change:not_the_author").count() == 1
+    # An administrator may delete it, and WhatsApp checks who is one.
+    receive_evolution(baileys, [change("REVOKE", "3A1", beto)])
+    assert Message.objects.get(provider_message_id="3A1").revoked_at is not None
+
+
+def test_nobody_changes_what_the_other_side_wrote(baileys: Channel) -> None:
+    chat = "5511988887777@s.whatsapp.net"
+    theirs = written("oi", "3A1", chat=chat)
+    attacks = []
+    for type_ in ("MESSAGE_EDIT", "REVOKE"):
+        event = change(type_, "3A1", "1")
+        event["data"]["key"] = {"remoteJid": chat, "fromMe": True, "id": f"P{type_}"}
+        attacks.append(event)
+    receive_evolution(baileys, [theirs, *attacks])
+    [message] = Message.objects.all()
+    assert (message.text, message.revoked_at) == ("oi", None)
+
+
 @pytest.mark.parametrize(
     ("chat", "name"), [("120363@newsletter", "newsletter"), ("status@broadcast", "status")]
 )

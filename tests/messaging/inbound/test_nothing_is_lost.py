@@ -110,7 +110,8 @@ def traces() -> list[Any]:
         *(model.objects.count() for model in (Contact, Conversation, CallAttempt)),
         list(Message.objects.order_by("pk").values_list("pk", "version")),
         list(PendingEvent.objects.order_by("pk").values_list("kind", "payload")),
-        list(Contact.objects.order_by("pk").values_list("name", "marketing_stopped")),
+        list(Conversation.objects.order_by("pk").values_list("controlled_by", "unread_count")),
+        list(Contact.objects.order_by("pk").values_list("name", "saved_name", "marketing_stopped")),
         list(Incident.objects.order_by("pk").values_list("kind", "reason", "closed_at")),
     ]
 
@@ -138,11 +139,11 @@ def test_any_event_leaves_a_row_a_change_or_a_named_skip(
         with connection.cursor() as cursor:
             cursor.execute("SAVEPOINT before")
         before = traces()
-        handler(channel, item)
+        skipped_as = handler(channel, item)
         first = traces()
         handler(channel, item)
         assert traces() == first, "applying it again has no further effect"
-        assert first != before or is_known(channel, item)
+        assert first != before or skipped_as or is_known(channel, item)
         for message in Message.objects.all():
             with_words = words.summary(message.type, message.text, message.content)
             assert with_words or not message.text

@@ -200,7 +200,7 @@ def test_a_file_that_is_too_large_is_not_stored(
         ("image", {"media": 7}, "not the ID"),
         ("image", {"link": "https://example.com/a.png"}, '"link", or with "media"'),
         ("image", {"caption": "x" * 1025}, "1024"),
-        ("image", {"filename": 7}, "150"),
+        ("image", {"filename": 7}, "Give a text"),
     ],
 )
 def test_a_message_accepts_only_a_suitable_file(
@@ -209,7 +209,8 @@ def test_a_message_accepts_only_a_suitable_file(
     file = upload()
     with pytest.raises(ValidationError, match=words) as caught:
         send(channel, file, "+5511988887777", type_, **content)
-    assert set(caught.value.message_dict) == {type_}
+    [field] = caught.value.message_dict
+    assert field.partition(".")[0] == type_
     assert not Message.objects.exists()
 
 

@@ -13,11 +13,18 @@ from hypothesis import strategies as st
 from channels_app.providers.cloud import events as cloud_events
 from channels_app.providers.events import (
     AccountEvent,
+    AddressBookEvent,
+    AddressEvent,
+    CallEvent,
+    EditEvent,
+    Event,
     Failure,
     MessageEvent,
+    PreferenceEvent,
     ReactionEvent,
     Receipt,
     ReceiptEvent,
+    RevokeEvent,
     TemplateEvent,
     UnsupportedEvent,
 )
@@ -140,6 +147,50 @@ def test_every_message_type_has_its_text() -> None:
     assert {event.name for event in events} == {"Ana"}
 
 
+def described(event: Event) -> str:
+    """Return an event in the words of `contract_2026.json`."""
+    match event:
+        case MessageEvent():
+            marks = [name for name in ("imported", "standby") if event.context.get(name)]
+            assert event.history == ("imported" in marks)
+            who = event.phone_number or event.user_id
+            side = "to" if event.outgoing else "from"
+            return " ".join([*marks, "message", event.type, side, who])
+        case ReceiptEvent():
+            return f"receipt {event.receipt}"
+        case ReactionEvent():
+            return f"reaction {event.emoji}"
+        case EditEvent():
+            return f"edit {event.text!r}"
+        case RevokeEvent():
+            return "revoke"
+        case AccountEvent():
+            return f"account {event.topic} {event.reason}".strip()
+        case TemplateEvent():
+            return "templates"
+        case AddressEvent():
+            return "addresses"
+        case AddressBookEvent():
+            return f"address book {event.name!r}"
+        case CallEvent():
+            return f"call {event.status}"
+        case PreferenceEvent():
+            return f"preference {'stop' if event.stopped else 'resume'}"
+        case UnsupportedEvent():
+            return event.kind
+    raise AssertionError(event)
+
+
+CONTRACT = json.loads((FIXTURES / "contract_2026.json").read_text())
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_each_payload_of_2026_is_read(name: str) -> None:
+    """The names are those of the sections of docs/providers/cloud.md §10, without the 10."""
+    events = cloud_events.read(CONTRACT[name]["payload"])
+    assert [described(event) for event in events] == CONTRACT[name]["reads"]
+
+
 def test_contact_cards_are_preserved() -> None:
     """docs/providers/cloud.md: `contacts` is the only object of a message that is a list."""
     card = {"name": {"formatted_name": "João"}, "phones": [{"phone": "+55 11 98888-7777"}]}
@@ -166,7 +217,7 @@ def test_unknown_content_is_counted_without_an_error() -> None:
     assert [event.kind for event in events] == [
         "status:warped",
         "status:deleted",
-        "field:smb_app_state_sync",
+        "contact:add",
     ]
     assert all(isinstance(event, UnsupportedEvent) for event in events)
 

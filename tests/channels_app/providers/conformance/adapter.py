@@ -144,6 +144,13 @@ class Adapter(abc.ABC):
     def echo(self, text: str) -> str:
         """Let our own phone or session report a message that we sent, and return its ID."""
 
+    # Whether a reply quotes a message that the server does not have.
+    quotes_anything: ClassVar[bool] = True
+
+    def marking(self, ids: list[str], *, typing: bool) -> list[Any]:
+        """Return the bodies of the requests that mark these messages as read, in order."""
+        raise NotImplementedError
+
     def can(self, action: str) -> bool:
         """Return whether the simulator can do this: the adapter has the method."""
         return getattr(type(self), action) is not getattr(Adapter, action)
@@ -278,5 +285,9 @@ CONTENTS: Mapping[str, Any] = {
     },
     "reaction": {"message_id": "wamid.AA==", "emoji": "👍"},
     "template": {"name": "hello_world", "language": {"code": "en_US"}},
-    "interactive": {"type": "button", "body": {"text": "?"}, "action": {"buttons": []}},
+    "interactive": {
+        "type": "button",
+        "body": {"text": "?"},
+        "action": {"buttons": [{"type": "reply", "reply": {"id": "1", "title": "Sim"}}]},
+    },
 }

@@ -66,6 +66,10 @@ class CloudAdapter(Adapter):
     def read_answer(self, answer: http_client.Answer) -> Accepted:
         return read_answer(answer)
 
+    def marking(self, ids: list[str], *, typing: bool) -> list[Any]:
+        body = {"messaging_product": "whatsapp", "status": "read", "message_id": ids[-1]}
+        return [{**body, "typing_indicator": {"type": "text"}} if typing else body]
+
     def customer_writes(self, text: str) -> str:
         answer = self.control("inbound", **{"from": ORDINARY, "text": text})
         return str(answer["message"]["id"])

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from channels_app.models import Channel
 from channels_app.providers.base import Accepted, Provider
-from channels_app.providers.evolution.client import read_answer
+from channels_app.providers.evolution.client import TYPING_MS, read_answer
 from channels_app.providers.evolution.engine import EVOLUTION
 from channels_app.providers.evolution.instance import EvolutionLifecycle
 from channels_app.providers.evolution.receive_mode import EvolutionFailed
@@ -119,6 +119,13 @@ class EvolutionAdapter(Adapter):
 
     def read_answer(self, answer: http_client.Answer) -> Accepted:
         return read_answer(answer)
+
+    def marking(self, ids: list[str], *, typing: bool) -> list[Any]:
+        number = ORDINARY.removeprefix("+")
+        key = {"remoteJid": f"{number}@s.whatsapp.net", "fromMe": False}
+        typed = {"number": number, "presence": "composing", "delay": TYPING_MS}
+        marked = {"readMessages": [{**key, "id": id_} for id_ in ids]}
+        return [marked, typed] if typing else [marked]
 
     def customer_writes(self, text: str) -> str:
         sender = ORDINARY.removeprefix("+")

@@ -14,10 +14,16 @@ from hypothesis import strategies as st
 from channels_app.incidents import reason_text
 from channels_app.providers import engines, error_codes
 from channels_app.providers.addresses import Kind
-from channels_app.providers.base import Accepted, ConnectionReport, SendError
+from channels_app.providers.base import (
+    Accepted,
+    ConnectionReport,
+    MarksRead,
+    Quote,
+    SendError,
+)
 from core import http_client
 from messaging.content import TYPES
-from tests.channels_app.conftest import IMPATIENT, RawServer, Script, respond
+from tests.channels_app.conftest import IMPATIENT, ORDINARY, RawServer, Script, respond
 from tests.channels_app.providers.conformance.adapter import (
     Adapter,
     Numbers,
@@ -78,13 +84,22 @@ def test_an_id_of_ours_is_reported_as_taken_only_where_we_may_choose_one(adapter
     assert not ours or accepted.provider_message_id == ours
 
 
-@pytest.mark.parametrize("type_", [*TYPES, "poll"])
+@pytest.mark.parametrize("type_", [*TYPES, "voice note", "poll"])
 def test_a_type_is_sent_if_it_is_declared_and_else_rejected_without_a_request(
     adapter: Adapter, type_: str
 ) -> None:
-    outcome, detail = outcome_of(lambda: adapter.provider().send(adapter.message(type_)))
+    message = adapter.message(type_)
+    if type_ == "voice note":
+        type_ = "audio"
+        message = adapter.message(type_, content={"voice": True})
+    if type_ == "reaction":
+        target = adapter.customer_writes("Olá")
+        message = adapter.message(type_, to=ORDINARY, quote=Quote(target, from_us=False))
+    outcome, detail = outcome_of(lambda: adapter.provider().send(message))
     if type_ in adapter.engine.capabilities.types:
+        assert adapter.engine.capabilities.takes(type_, message.content)
         assert (outcome, len(adapter.simulator.book.entries)) == ("accepted", 1), detail
+        assert adapter.simulator.book.entries[0].delivered
     else:
         assert (outcome, detail) == ("rejected", "unsupported_type")
         assert adapter.sends() == []
@@ -93,8 +108,37 @@ def test_a_type_is_sent_if_it_is_declared_and_else_rejected_without_a_request(
 def test_a_reply_quotes_the_message(adapter: Adapter) -> None:
     provider = adapter.provider()
     provider.send(adapter.message())
-    provider.send(adapter.message(quote=adapter.quote))
-    assert [adapter.quoted_id(body) for body in adapter.sends()] == ["", adapter.quote.id]
+    target = Quote(adapter.customer_writes("Olá"), from_us=False, text="Olá")
+    accepted = provider.send(adapter.message(to=ORDINARY, quote=target))
+    assert [adapter.quoted_id(body) for body in adapter.sends()] == ["", target.id]
+    assert not accepted.unquoted
+
+
+def test_a_reply_to_a_message_that_the_server_does_not_have_still_quotes_it_or_says_so(
+    adapter: Adapter,
+) -> None:
+    missing = Quote(adapter.quote.id, from_us=False, text="Que horas abrem?")
+    accepted = adapter.provider().send(adapter.message(quote=missing))
+    assert len(adapter.simulator.book.entries) == 1
+    assert accepted.unquoted is not adapter.quotes_anything
+
+
+@pytest.mark.parametrize("typing", [False, True])
+def test_messages_are_marked_as_read_where_that_is_declared(adapter: Adapter, typing: bool) -> None:
+    provider = adapter.provider()
+    assert isinstance(provider, MarksRead) is adapter.engine.capabilities.marks_read
+    if isinstance(provider, MarksRead):
+        ids = [adapter.customer_writes(text) for text in ("Olá", "Tudo bem?")]
+        provider.mark_read(ORDINARY, ids, typing=typing)
+        asked = [request["body"] for request in adapter.simulator.requests if request["body"]]
+        assert asked[-len(adapter.marking(ids, typing=typing)) :] == adapter.marking(
+            ids, typing=typing
+        )
+        # It marks nothing for another's key, and says why.
+        wrong, code = adapter.wrong_key
+        with pytest.raises(SendError) as caught:
+            adapter.provider(**wrong).mark_read(ORDINARY, ids, typing=False)  # type: ignore[attr-defined]
+        assert caught.value.code == code
 
 
 # -- certainly not sent ----------------------------------------------------------------------------

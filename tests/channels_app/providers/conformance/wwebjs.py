@@ -84,6 +84,7 @@ class WwebjsAdapter(Adapter):
     }
     wrong_key = {"wwebjs_api_key": "other"}, "wrong_key"
     required = ("wwebjs_url", "wwebjs_session_id")
+    quotes_anything = False
     address = "wwebjs_url"
     with_id = 200, {"success": True, "message": {"id": {"id": "3EB0C4"}, "ack": 1}}
     without_id = 200, {"success": True}
@@ -117,6 +118,11 @@ class WwebjsAdapter(Adapter):
 
     def read_answer(self, answer: http_client.Answer) -> Accepted:
         return read_answer(answer, CHAT)
+
+    def marking(self, ids: list[str], *, typing: bool) -> list[Any]:
+        # Both name the chat only.
+        chat = {"chatId": f"{ORDINARY.removeprefix('+')}@c.us"}
+        return [chat, chat] if typing else [chat]
 
     def customer_writes(self, text: str) -> str:
         command = {"session": SESSION, "from": ORDINARY, "text": text}

@@ -225,9 +225,14 @@ def test_a_text_has_the_documented_format() -> None:
 
 
 def test_only_whatsapps_own_ids_are_quoted() -> None:
-    assert request_body(text_message(quote=Quote("3EB0AA", from_us=False)))["quoted"] == {
-        "key": {"id": "3EB0AA"}
-    }
+    key = {"id": "3EB0AA", "remoteJid": "5511988887777@s.whatsapp.net", "fromMe": True}
+    quote = Quote("3EB0AA", from_us=True, text="Olá")
+    # With the content, the server quotes also what it has not stored.
+    quoted = {"key": key, "message": {"conversation": "Olá"}}
+    assert request_body(text_message(quote=quote))["quoted"] == quoted
+    # In a group only the server knows who wrote it.
+    to_group = text_message("120363025246125486@g.us", quote=quote)
+    assert request_body(to_group)["quoted"] == {"key": {"id": "3EB0AA"}}
     assert "quoted" not in request_body(text_message(quote=Quote("wamid.AA", from_us=False)))
 
 

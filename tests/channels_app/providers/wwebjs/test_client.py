@@ -26,16 +26,18 @@ from channels_app.providers.base import (
 )
 from channels_app.providers.wwebjs.client import (
     WwebjsProvider,
+    quoted_ids,
+    reaction_body,
     read_answer,
     read_number_id,
     request_body,
-    with_quote,
 )
 from channels_app.providers.wwebjs.ids import short_id
 from core import http_client
 from core.phone_numbers import other_brazilian_form
 from simulators.base import RunningApp, run_in_thread
 from simulators.wwebjs.app import WwebjsSettings, WwebjsSimulator
+from tests import FIXTURES_DIR
 from tests.channels_app.conftest import (
     IMPATIENT,
     ORDINARY,
@@ -256,6 +258,15 @@ def test_a_prefix_does_not_change_the_outcome_of_an_error(
     assert error.detail == f"{prefix}{text}"
 
 
+def test_the_errors_from_the_field() -> None:
+    file = FIXTURES_DIR / "cases" / "wwebjs" / "evaluation-failed.json"
+    expected = [(Transient, "session_not_ready"), (Rejected, "not_on_whatsapp")]
+    for one, outcome in zip(json.loads(file.read_text())["answers"], expected, strict=True):
+        response = answer(one["status"], one["body"])
+        error = ending(lambda response=response: read_answer(response, CHAT))
+        assert (type(error), error.code) == outcome
+
+
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize(
     "text",
@@ -385,32 +396,49 @@ def test_a_text_does_not_mark_the_chat_as_read_nor_fetch_links() -> None:
     assert request_body(text_message(quote=Quote("wamid.x", from_us=False))) == {
         "contentType": "string",
         "content": "Olá",
-        "options": {"sendSeen": False, "linkPreview": False},
+        "options": {"sendSeen": False, "linkPreview": False, "parseVCards": False},
     }
+    shown = request_body(text_message(content={"preview_url": True}))
+    assert shown["options"]["linkPreview"] is True
 
 
 @pytest.mark.parametrize(
     ("quote", "lid", "expected"),
     [
-        (Quote("3EB0AA", from_us=False), "", f"false_{CHAT}_3EB0AA"),
-        (Quote("3EB0AA", from_us=True), "", f"true_{CHAT}_3EB0AA"),
+        (Quote("3EB0AA", from_us=False), "", [f"false_{CHAT}_3EB0AA"]),
+        (Quote("3EB0AA", from_us=True), "", [f"true_{CHAT}_3EB0AA"]),
         # Newer accounts have their chats under the hidden ID.
-        (Quote("3EB0AA", from_us=False), "99@lid", "false_99@lid_3EB0AA"),
+        (Quote("3EB0AA", from_us=False), "9@lid", ["false_9@lid_3EB0AA", f"false_{CHAT}_3EB0AA"]),
         # The chat that was reported with the message takes precedence.
-        (Quote("3EB0AA", from_us=False, chat="77@lid"), "99@lid", "false_77@lid_3EB0AA"),
+        (Quote("3EB0AA", from_us=False, chat="7@lid"), "",
+         ["false_7@lid_3EB0AA", f"false_{CHAT}_3EB0AA"]),
+        (Quote("3EB0AA", from_us=False, chat=CHAT), CHAT, [f"false_{CHAT}_3EB0AA"]),
         # No ID that the page could misparse, and no ID of the Cloud API.
-        (Quote("3EB0_AA", from_us=False), "", None),
-        (Quote("wamid.AA", from_us=False), "", None),
-        (None, "99@lid", None),
+        (Quote("3EB0_AA", from_us=False), "", []),
+        (Quote("wamid.AA", from_us=False), "", []),
+        (None, "9@lid", []),
+    ],
+)  # fmt: skip
+def test_a_quote_is_looked_for_in_every_chat_that_may_have_it(
+    quote: Quote | None, lid: str, expected: list[str]
+) -> None:
+    assert quoted_ids(quote, chat_id=CHAT, lid=lid) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"content": {"emoji": "👍"}}, "target_unknown"),
+        ({"content": {"emoji": "👍"}, "quote": Quote("wamid.AA", from_us=False)}, "target_unknown"),
+        ({"content": {"emoji": 1}, "quote": Quote("3EB0AA", from_us=False)}, "invalid_content"),
     ],
 )
-def test_a_quote_is_identified_by_its_chat(
-    quote: Quote | None, lid: str, expected: str | None
+def test_a_reaction_needs_a_message_that_the_session_knows(
+    fields: dict[str, Any], code: str
 ) -> None:
-    body = with_quote(request_body(text_message()), quote, chat_id=CHAT, lid=lid)
-    assert body["chatId"] == CHAT
-    assert body["options"].get("quotedMessageId") == expected
-    assert body["options"]["sendSeen"] is False
+    with pytest.raises(Rejected) as caught:
+        reaction_body(text_message(type="reaction", **fields))
+    assert caught.value.code == code
 
 
 def test_a_location_has_its_name_in_an_object() -> None:
@@ -446,7 +474,7 @@ def test_a_card_with_one_phone_is_sent_as_a_contact(phone: dict[str, str]) -> No
         *(
             ({"type": type_, "content": {"a": 1}}, "unsupported_type")
             for type_ in (
-                "template", "interactive", "reaction", "image", "video", "audio", "document",
+                "template", "interactive", "image", "video", "audio", "document",
                 "sticker", "location", "contacts", "anything",
             )
         ),
@@ -518,7 +546,7 @@ def test_a_message_is_looked_up_and_then_sent(server: Server) -> None:
                 "chatId": CHAT,
                 "contentType": "string",
                 "content": "Olá",
-                "options": {"sendSeen": False, "linkPreview": False},
+                "options": {"sendSeen": False, "linkPreview": False, "parseVCards": False},
             },
         ),
     ]
