@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 Text = str | Promise
 
@@ -34,7 +34,7 @@ STATUSES: dict[str, Word] = {
         gettext_lazy("Meta is reviewing it. Until it approves it, it cannot be sent."),
     ),
     "REJECTED": Word(
-        gettext_lazy("Rejected"),
+        pgettext_lazy("template", "Rejected"),
         "failing",
         gettext_lazy("Meta rejected it. Correct it and submit it again."),
     ),
