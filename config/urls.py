@@ -18,6 +18,7 @@ urlpatterns = [
     path("accounts/", include("accounts.urls")),
     path("channels/", include("channels_app.urls")),
     path("instances/", include("instances.urls")),
+    path("templates/", include("messaging.template_urls")),
     path("help/", include("channels_app.help_urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     # The split view: the content security policy forbids inline scripts.

@@ -10,6 +10,7 @@ from messaging.views import (
     dashboard,
     errors,
     messages,
+    template_picker,
     verdict,
 )
 
@@ -19,6 +20,21 @@ urlpatterns = [
     path("", dashboard.DashboardView.as_view(), name="dashboard"),
     path("conversations/", conversations.ConversationListView.as_view(), name="conversations"),
     path("conversations/new/", conversations.NewMessageView.as_view(), name="new"),
+    path(
+        "conversations/templates/",
+        template_picker.TemplatePickerView.as_view(),
+        name="templates",
+    ),
+    path(
+        "conversations/templates/<int:pk>/",
+        template_picker.SendTemplateView.as_view(),
+        name="send_template",
+    ),
+    path(
+        "conversations/templates/<int:pk>/check/",
+        template_picker.CheckTemplateView.as_view(),
+        name="check_template",
+    ),
     path("conversations/<int:pk>/", conversations.ConversationView.as_view(), name="conversation"),
     path("conversations/<int:pk>/older/", conversations.OlderMessagesView.as_view(), name="older"),
     path("conversations/<int:pk>/seen/", conversations.MarkReadView.as_view(), name="seen"),

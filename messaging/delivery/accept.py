@@ -20,7 +20,7 @@ from channels_app.providers.addresses import Address, Kind
 from core import phone_numbers
 from core.text import is_storable
 from core.transactions import run_atomic
-from messaging import contacts, queue, sequence
+from messaging import contacts, queue, sequence, template_bubbles
 from messaging import content as contents
 from messaging.delivery import attempts, outbox, policy, runner, statuses, template_content
 from messaging.delivery.schedule import NO_TIMES, Times
@@ -102,15 +102,18 @@ def accept_message(
     if not channel.active:
         raise ValidationError({"channel": _("This channel is not active.")})
     times.validate(now=timezone.now())
+    context: dict[str, Any] = {}
     if type == "template":
         prepared = template_content.prepare(channel, content)
         content, file, text = prepared.content, prepared.file, prepared.text or text
+        context = template_bubbles.store(prepared.rendered)
 
     def store() -> Message:
         message = Message(
             type=type,
             text=text,
             content={} if content is None else content,
+            context=context,
             media=file,
             client_reference=client_reference,
             idempotency_key=idempotency_key,

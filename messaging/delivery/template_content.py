@@ -35,6 +35,7 @@ class Prepared:
     file: Media | None = None
     text: str = ""
     template: MessageTemplate | None = None
+    rendered: templates.Rendered | None = None
 
 
 def is_short(content: Any) -> bool:
@@ -82,8 +83,8 @@ def prepare(channel: Channel, content: Any) -> Prepared:
         message_templates.enqueue_if_outdated(channel)
         raise ValidationError(_by_path(problems))
     prepared = _with_file(content)
-    text = templates.render(definition, prepared.content.get("components")).as_text()
-    return Prepared(prepared.content, prepared.file, text, template)
+    rendered = templates.render(definition, prepared.content.get("components"))
+    return Prepared(prepared.content, prepared.file, rendered.as_text(), template, rendered)
 
 
 def category(channel: Channel, content: Any) -> str:

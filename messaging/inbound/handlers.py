@@ -57,6 +57,8 @@ from messaging.models import (
     Message,
 )
 
+# How a change is counted that only the author of the message may make.
+NOT_THE_AUTHOR = "change:not_the_author"
 # The length of `InboundEvent.skipped`.
 MAX_SKIPPED = 200
 # A younger message is never history, unless the provider says so for certain.
@@ -360,18 +362,22 @@ def _store_message(channel: Channel, event: MessageEvent) -> str | None:
         message.status, message.route = Status.SENT, _outside_route(channel)
         _apply_pending_receipts(channel, message)
     message.save(force_insert=True)
+    refused = False
     for change in pending_events.take_amendments(
         channel.pk, event.provider_message_id, keep=event.outgoing and original is None
     ):
         if amendments.is_allowed(message, change):
             amendments.apply(message, change, channel=channel)
+        else:
+            refused = True
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
         **({} if is_history else _caused_by(event, message, conversation, at)),
     )
     if not is_history:
         publisher.message_changed(message)
-    return None
+    # The change came before its message, so this event's row counts it.
+    return NOT_THE_AUTHOR if refused else None
 
 
 def _caused_by(
@@ -491,7 +497,7 @@ def _apply_amendment(channel: Channel, event: Amendment) -> str | None:
     # An echo may turn out to be one of our own messages that has no provider id yet.
     if all(message.sent_outside and message.echo_of_id is None for message in messages):
         pending_events.store_amendment(channel.pk, event)
-    return "change:not_the_author" if refused else None
+    return NOT_THE_AUTHOR if refused else None
 
 
 def _apply_contact(channel: Channel, event: ContactEvent) -> None:

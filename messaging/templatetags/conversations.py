@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from channels_app.providers import addresses, error_codes, media_types
 from channels_app.providers.events import US, CallStatus
 from core import phone_numbers
-from messaging import formatting, words
+from messaging import formatting, template_bubbles, words
 from messaging.models import CallAttempt, Contact, Conversation, Media, Message
 
 register = template.Library()
@@ -39,6 +39,8 @@ def preview(message: Message) -> str:
 @register.filter
 def body_lines(message: Message) -> list[words.Line]:
     """Return what a person reads in the bubble, below the label and the file."""
+    if message.context.get(template_bubbles.KEY):
+        return []  # drawn as the customer saw it
     return words.lines(message.type, message.text, message.content, votes=message.votes)
 
 

@@ -52,6 +52,7 @@ def interface_texts() -> SafeString:
             "uploading": _("Uploading {name}: {percent}%"),
             "uploadFailed": _("{name} could not be uploaded. Try again."),
             "tooLarge": _("{name} has {size}: WhatsApp accepts at most {most}."),
+            "buttonNumber": _("Button {n}"),
             "removeFile": _("Remove {name}"),
             "offline": _("The server is unavailable. Your text was not lost; try again."),
         },

@@ -20,11 +20,13 @@ from django.views.generic import View
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import wavoip
 from channels_app.models import Channel
+from channels_app.providers import engines
 from messaging import calls, control, merging, reachability, selectors
 from messaging.delivery import accept
 from messaging.delivery.schedule import Times
 from messaging.forms import MAX_TEXT, FilterForm, NewMessageForm
 from messaging.models import Conversation, Message
+from messaging.reachability import Reachability
 from messaging.views.calls import allow_form_action
 from messaging.views.responses import get_conversation, render_bubble
 
@@ -151,6 +153,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             "has_written": conversation.last_inbound_at is not None
             or any(one.direction == Message.Direction.IN for one in page.messages),
             "may_write": conversation.channel.active and reachable.any,
+            **_template_offer(conversation, reachable),
             "joined": merging.recent_merge(conversation.contact),
             "messages_page": page,
             "beside": selectors.with_latest(selectors.conversation_list()[:SIDEBAR_CONVERSATIONS]),
@@ -203,8 +206,23 @@ class MarkReadView(StaffPermissionRequiredMixin, View):
             **_control(conversation),
             "oob": True,
         }
-        window = render_to_string("messaging/_service_window.html", context, request)
-        return HttpResponse(window + render_to_string("messaging/_control.html", context, request))
+        parts = ["_service_window", "_control"]
+        if request.user.has_perm("messaging.add_message"):
+            context |= _template_offer(conversation, reachability.of(conversation))
+            parts.append("_template_offer")
+        return HttpResponse(
+            "".join(render_to_string(f"messaging/{one}.html", context, request) for one in parts)
+        )
+
+
+def _template_offer(conversation: Conversation, reachable: Reachability) -> dict[str, Any]:
+    """Return whether templates can be sent, and which fallback would carry a free text."""
+    channel = conversation.channel
+    carriers = [one.kind for one in channel.fallbacks] if reachable.fallback else []
+    return {
+        "offers_templates": channel.active and reachable.official,
+        "carrier": engines.label(carriers[0]) if carriers else "",
+    }
 
 
 def _control(conversation: Conversation) -> dict[str, str]:

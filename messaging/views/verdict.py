@@ -28,6 +28,7 @@ class Line:
     """A verdict in words. `is_problem`: the message would not be sent, or not as it should be."""
 
     would: str
+    reason: str
     sentences: list[str]
     is_problem: bool
 
@@ -85,7 +86,7 @@ def in_words(found: Verdict) -> Line:
             sentences.append(_sentence(reason_text(found.rule)))
     sentences += downgrade.describe(found.changes)
     is_fine = found.would == "send" or found.reason == policy.WAITING_SCHEDULE
-    return Line(found.would, sentences, is_problem=not is_fine)
+    return Line(found.would, found.reason, sentences, is_problem=not is_fine)
 
 
 def _sentence(text: str) -> str:

@@ -16,6 +16,16 @@ def _buttons(*buttons: JsonObject) -> JsonObject:
     return {"type": "BUTTONS", "buttons": list(buttons)}
 
 
+def _header(format_: str) -> JsonObject:
+    example = {"header_handle": ["https://scontent.whatsapp.net/v/example"]}
+    return {"type": "HEADER", "format": format_, "example": example}
+
+
+def _card(text: str, example: str) -> JsonObject:
+    reply = {"type": "QUICK_REPLY", "text": "Quero esta"}
+    return {"components": [_header("IMAGE"), _body(text, example), _buttons(reply)]}
+
+
 TEMPLATES: list[JsonObject] = [
     {
         "name": "lembrete_consulta",
@@ -107,5 +117,30 @@ TEMPLATES: list[JsonObject] = [
         "category": "UTILITY",
         "status": "PENDING",
         "components": [_body("Hello {{1}}, your appointment is at {{2}} o'clock.", "Ana", "2")],
+    },
+    {
+        "name": "orcamento_pronto",
+        "category": "UTILITY",
+        "quality": "YELLOW",
+        "components": [
+            _header("DOCUMENT"),
+            _body("Olá {{1}}, segue o orçamento. Ele vale até {{2}}, combinado?", "Ana", "30/12"),
+            {"type": "FOOTER", "text": "Oficina Demo"},
+        ],
+    },
+    {
+        "name": "nova_colecao",
+        "category": "MARKETING",
+        "quality": "GREEN",
+        "components": [
+            _body("Veja o que chegou para você, {{1}}, na nossa loja:", "Ana"),
+            {
+                "type": "CAROUSEL",
+                "cards": [
+                    _card("Camisa {{1}} de algodão", "azul"),
+                    _card("Calça {{1}} de linho", "preta"),
+                ],
+            },
+        ],
     },
 ]

@@ -2,11 +2,9 @@
 // message, in order. The composer (app/composer.js) sends; this script only sets `media` and `type`.
 
 import { texts } from "./interface_texts.js";
+import { tooLarge, upload } from "./uploads.js";
 
-const MOST_BYTES = 100 * 1024 * 1024;
 const CAPTIONED = ["image", "video", "document"];
-
-const inUnits = (bytes) => `${(bytes / 1024 ** 2).toLocaleString(document.documentElement.lang, { maximumFractionDigits: 1 })} MB`;
 
 class Files {
   constructor(form) {
@@ -54,14 +52,14 @@ class Files {
   }
 
   add(files) {
-    const fit = [...files].filter((file) => file.size <= MOST_BYTES);
+    const fit = [...files].filter((file) => !tooLarge(file));
     if (fit.length && !this.waiting.length) this.anotherMessage();
     this.say("");
     for (const file of fit) {
       this.waiting.push({ file, item: this.draw(file), uploaded: null, keys: new Map() });
     }
-    const large = [...files].find((file) => file.size > MOST_BYTES);
-    if (large) this.say(texts.tooLarge.replace("{name}", large.name).replace("{size}", inUnits(large.size)).replace("{most}", inUnits(MOST_BYTES)));
+    const large = [...files].find(tooLarge);
+    if (large) this.say(tooLarge(large));
     this.list.hidden = !this.waiting.length;
     this.text.focus();
   }
@@ -130,39 +128,17 @@ class Files {
     this.say("");
     this.busy(true);
     const bar = entry.item.querySelector("progress");
-    bar.hidden = false;
-    const upload = new XMLHttpRequest();
-    this.upload = upload;
-    upload.open("POST", this.list.dataset.upload);
-    upload.responseType = "json";
-    upload.setRequestHeader("X-CSRFToken", document.querySelector("meta[name=csrf-token]").content);
-    upload.setRequestHeader("Accept-Language", document.documentElement.lang);
-    upload.upload.addEventListener("progress", (event) => {
-      if (!event.lengthComputable) return;
-      const percent = Math.floor((event.loaded / event.total) * 100);
-      bar.value = percent;
-      bar.ariaLabel = texts.uploading
-        .replace("{name}", entry.file.name).replace("{percent}", percent);
+    this.upload = upload(entry.file, this.list.dataset.upload, bar, {
+      stored: (stored) => this.uploaded(stored, entry),
+      failed: (words) => this.failed(words),
     });
-    upload.addEventListener("load", () => this.uploaded(upload, entry));
-    upload.addEventListener("error", () => this.failed(texts.offline));
-    upload.addEventListener("abort", () => { this.upload = null; });
-    const body = new FormData();
-    body.append("file", entry.file);
-    upload.send(body);
+    this.upload.addEventListener("abort", () => { this.upload = null; });
   }
 
-  uploaded(upload, entry) {
+  uploaded(stored, entry) {
     this.upload = null;
-    if (upload.status !== 201) {
-      const { file, detail } = upload.response ?? {};
-      const words = file?.join(" ") || detail;
-      const name = entry.file.name;
-      this.failed(words ? `${name}: ${words}` : texts.uploadFailed.replace("{name}", name));
-      return;
-    }
     this.busy(false);
-    entry.uploaded = upload.response;
+    entry.uploaded = stored;
     this.form.requestSubmit();
   }
 
@@ -185,8 +161,6 @@ class Files {
   failed(words) {
     this.upload = null;
     this.busy(false);
-    const [entry] = this.waiting;
-    if (entry) entry.item.querySelector("progress").hidden = true;
     this.say(words);
     this.text.focus();
   }

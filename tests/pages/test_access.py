@@ -108,6 +108,7 @@ def test_all_pages_are_covered_by_these_tests() -> None:
         "dashboard", "conversations", "new", "conversation", "older", "seen", "retry",
         "held", "message", "confirm", "errors", "call", "fetch", "media", "contact",
         "ask_for_number", "costs", "cancel", "verdict",
+        "templates", "send_template", "check_template",  # tests/pages/test_message_templates.py
         "list", "detail", "delete", "test",
         "connect", "check", "disconnect", "qr_dialog", "qr", "pairing", "install",
         "confirm_number", "lift_block",
