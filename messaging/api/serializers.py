@@ -186,6 +186,8 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     to = serializers.SerializerMethodField()
     route = serializers.ChoiceField(choices=list(engines.ENGINES), allow_null=True)
     icon = serializers.ChoiceField(choices=[*statuses.Icon, ""])
+    # "": the rule of its channel.
+    on_undelivered = serializers.ChoiceField(choices=[*Channel.OnUndelivered.choices, ("", "")])
     error = serializers.SerializerMethodField()
     context = serializers.SerializerMethodField()  # type: ignore[assignment]
     summary = serializers.SerializerMethodField()
