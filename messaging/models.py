@@ -355,7 +355,9 @@ class Conversation(models.Model):
         """Give a new conversation to the channel's team and person."""
         if self._state.adding:
             self.team_id = self.team_id or self.channel.team_id
-            self.assignee_id = self.assignee_id or self.channel.assignee_id
+            person = self.channel.assignee
+            if self.assignee_id is None and person and person.is_active and person.is_staff:
+                self.assignee = person
         super().save(*args, **kwargs)
 
     @cached_property

@@ -105,18 +105,20 @@ def conversation_list(
     status: str = "",
     label: str = "",
     unassigned_first: bool = False,
+    in_messages: bool = True,
 ) -> QuerySet[Conversation]:
     """Return the rows of conversations, latest first: call `with_latest` on the displayed page.
 
     The filters combine. `search`: the contact, or one of the newest messages with the words
-    (`inbox.search`). `attention`: a message needs a person. `assignee` and `team` are ids;
-    `unassigned`: nobody has it; `label`: a name in any case. With `unassigned_first` those that
-    nobody has come before all others.
+    (`inbox.search`), unless `in_messages` is False. `attention`: a message needs a person.
+    `assignee` and `team` are ids; `unassigned`: nobody has it; `label`: a name in any case. With
+    `unassigned_first` those that nobody has come before all others.
     """
     conversations = Conversation.objects.all()
     if search:
         by_contact = Conversation.objects.filter(contact__in=_contacts_matching(search))
-        by_message = Conversation.objects.filter(pk__in=full_text.conversations_with(search))
+        written = full_text.conversations_with(search) if in_messages else []
+        by_message = Conversation.objects.filter(pk__in=written)
         # A union, because no index serves a condition with OR.
         found = by_contact.order_by().values("pk").union(by_message.order_by().values("pk"))
         conversations = conversations.filter(pk__in=found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
@@ -46,10 +47,11 @@ class ContactViewSet(
         contact = self.get_object()
         fields = self.get_serializer(contact, data=request.data, partial=True)
         fields.is_valid(raise_exception=True)
-        if "name" in fields.validated_data:
-            contacts.rename(contact, fields.validated_data["name"])
-        if "custom_fields" in fields.validated_data:
-            with_errors(custom_fields.change, contact, fields.validated_data["custom_fields"])
+        with transaction.atomic():
+            if "custom_fields" in fields.validated_data:
+                with_errors(custom_fields.change, contact, fields.validated_data["custom_fields"])
+            if "name" in fields.validated_data:
+                contacts.rename(contact, fields.validated_data["name"])
         return Response(self.get_serializer(contact).data)
 
     @extend_schema(

@@ -34,7 +34,8 @@ class Texts:
 class Waiting:
     """A customer who wrote. `answered`: the kinds of automatic answers of the channel's day.
 
-    `is_elsewhere`: another app or agent has the conversation at Meta; a message takes it over.
+    `answered_at`: the time of the latest automatic answer of any day. `is_elsewhere`: another app
+    or agent has the conversation at Meta; a message takes it over.
     """
 
     last_inbound_at: dt.datetime
@@ -42,17 +43,21 @@ class Waiting:
     is_group: bool
     is_elsewhere: bool
     answered: Collection[str]
+    answered_at: dt.datetime | None = None
 
 
 def answer(texts: Texts, waiting: Waiting, *, now: dt.datetime) -> str | None:
     """Return the kind of the answer to send now, or None.
 
-    Out of hours that is the out-of-hours answer, otherwise the greeting; each once a day, within
-    the 24-hour window, never to a group, and not while a person or another app answers.
+    Out of hours that is the out-of-hours answer, otherwise the greeting; each once a day, at most
+    one to a message, within the 24-hour window, never to a group, and not while a person or another
+    app answers.
     """
     if waiting.is_group or waiting.is_elsewhere:
         return None
     if now - waiting.last_inbound_at >= WINDOW:
+        return None
+    if waiting.answered_at is not None and waiting.last_inbound_at <= waiting.answered_at:
         return None
     is_open = opening_hours.is_open(dict(texts.hours), now, texts.time_zone)
     kind, text, pause = (

@@ -50,6 +50,7 @@ def answer_new_messages() -> int:
     waiting = list(recent.order_by("-last_message_at")[:BATCH])
     outgoing = _last_outgoing(waiting, since=now - answer_rules.NO_GREETING_AFTER)
     answered = _answered(waiting, channels, now=now)
+    latest = _latest_answers(waiting)
     sent = 0
     for conversation in waiting:
         assert conversation.last_inbound_at is not None
@@ -63,6 +64,7 @@ def answer_new_messages() -> int:
                 is_group=addresses.is_group(conversation.contact.user_id or ""),
                 is_elsewhere=bool(control.holder(conversation)),
                 answered=answered.get(conversation.pk, ()),
+                answered_at=latest.get(conversation.pk),
             ),
             now=now,
         )
@@ -92,9 +94,8 @@ def _last_outgoing(waiting: list[Conversation], *, since: dt.datetime) -> dict[i
     # A scheduled message has a time in the future.
     sent = sent.filter(created_at__lte=timezone.now())
     # An automatic answer is no person's.
-    sent = sent.exclude(
-        pk__in=AutomaticAnswer.objects.filter(conversation__in=waiting).values("message")
-    )
+    answers = AutomaticAnswer.objects.filter(conversation__in=waiting, message__isnull=False)
+    sent = sent.exclude(pk__in=answers.values("message"))
     latest = sent.order_by().values_list("conversation").annotate(at=Max("created_at"))
     return dict(latest)
 
@@ -110,6 +111,11 @@ def _answered(
         if day == days[channel_of[pk]]:
             found.setdefault(pk, set()).add(kind)
     return found
+
+
+def _latest_answers(waiting: list[Conversation]) -> dict[int, dt.datetime]:
+    rows = AutomaticAnswer.objects.filter(conversation__in=waiting).order_by()
+    return dict(rows.values_list("conversation").annotate(at=Max("created_at")))
 
 
 def _send(conversation: Conversation, kind: str, text: str, *, day: dt.date) -> bool:

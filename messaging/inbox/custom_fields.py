@@ -17,8 +17,12 @@ MAX_VALUE: Final = 1_000
 
 
 def change(contact: Contact, changes: Mapping[str, Any]) -> None:
-    """Set the given fields; an empty value removes its field. Raises ValidationError."""
-    fields = dict(contact.custom_fields)
+    """Set the given fields; an empty value removes its field. Raises ValidationError.
+
+    The caller holds a transaction.
+    """
+    locked = Contact.objects.select_for_update().values_list("custom_fields", flat=True)
+    fields = dict(locked.get(pk=contact.pk))
     for name, value in changes.items():
         name = " ".join(str(name).split())
         text = str(value or "").strip()

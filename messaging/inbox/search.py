@@ -37,6 +37,8 @@ from core.search_text import Part
 from messaging.models import Message, MessageWords
 
 MAX_WORDS: Final = 8
+# PostgreSQL indexes no word of more than 2 KB.
+MAX_WORD: Final = 200
 # How many of the newest messages are read without the index of the words.
 NEWEST: Final = 10_000
 # Of how many messages, the newest that contain the words, the conversations are found.
@@ -225,7 +227,8 @@ def _newest_with(
 def _query(text: str) -> Any:
     """Return the condition on the words of a message, or None for a text without words."""
     combined: Any = None
-    for word in search_text.words(text)[:MAX_WORDS]:
+    words = [word for word in search_text.words(text) if len(word) <= MAX_WORD]
+    for word in words[:MAX_WORDS]:
         prefix = ":*" if len(word) >= _SHORTEST_PREFIX else ""
         one: Any = SearchQuery(f"'{word}'{prefix}", config="simple", search_type="raw")
         for language in ("portuguese", "english"):

@@ -52,6 +52,8 @@ def change(
         fields["assignee"] = assignee
     if team is not UNCHANGED:
         fields["team"] = team
+    if status is UNCHANGED and snoozed_until is None and conversation.status != states.SNOOZED:
+        snoozed_until = UNCHANGED  # nothing to end
     if status is not UNCHANGED or snoozed_until is not UNCHANGED:
         fields |= states.changed(
             None if status is UNCHANGED else status,
@@ -78,7 +80,7 @@ def reopening(conversation: Conversation) -> dict[str, Any]:
     if conversation.status == states.OPEN:
         return {}
     publisher.conversation_changed(conversation.pk)
-    return states.REOPENED
+    return {**states.REOPENED, "changed_at": timezone.now()}
 
 
 def wake_snoozed() -> int:

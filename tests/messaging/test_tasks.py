@@ -80,7 +80,7 @@ def test_jobs_of_channels_app_are_rolled_back_with_a_worker_s_transaction(
     monkeypatch.setattr(files, "fetch", fail)
     run_jobs("media")
     jobs = (channel_queue.SEND_ALERT, channel_queue.PROBE_SESSION, channel_queue.BEGIN_SESSION)
-    assert not ProcrastinateJob.objects.filter(task_name__in=[job.name for job in jobs]).exists()
+    assert not ProcrastinateJob.objects.filter(task_name__in=[job["name"] for job in jobs]).exists()
 
 
 @with_worker

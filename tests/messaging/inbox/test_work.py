@@ -292,6 +292,10 @@ def test_a_greeting_is_an_ordinary_message_once_a_day_and_leaves_the_customer_un
         # Out of hours, on the same day.
         change_channel(wired, opening_hours={"mon": [["08:00", "09:00"]]})
         assert auto_answers.answer_new_messages() == 1
+        # In opening hours again, but this message has its answer.
+        AutomaticAnswer.objects.filter(kind="greeting").delete()
+        change_channel(wired, opening_hours={})
+        assert auto_answers.answer_new_messages() == 0
         # The next day begins at midnight of the channel's time zone; a late answer is not sent.
         clock.move_to("2026-12-01T03:00:00Z")
         assert auto_answers.answer_new_messages() == 0
