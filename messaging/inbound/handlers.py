@@ -334,6 +334,8 @@ def _store_message(channel: Channel, event: MessageEvent) -> str | None:
             name=event.name,
             username=event.username,
             is_current=not event.history,
+            at=min(at, timezone.now()),
+            former=event.former,
         )
     if event.outgoing and echoes.is_duplicate(conversation, event, original):
         return None
@@ -397,6 +399,7 @@ def _note_arrival(channel: Channel, event: MessageEvent, pk: Any) -> None:
     """Count a message that the history brought first, and that arrives by itself only now."""
     found = Message.objects.select_related("conversation").get(pk=pk)
     # Only this event names the customer.
+    at = min(event.at or timezone.now(), timezone.now())
     contacts.conversation_with(
         channel,
         phone_number=event.phone_number,
@@ -404,12 +407,13 @@ def _note_arrival(channel: Channel, event: MessageEvent, pk: Any) -> None:
         also=event.also,
         name=event.name,
         username=event.username,
+        at=at,
+        former=event.former,
     )
     conversation = contacts.lock_conversation(found.conversation)
     message = Message.objects.select_for_update().get(pk=pk)
     if not message.context.pop("imported", False):
         return
-    at = event.at or timezone.now()
     Conversation.objects.filter(pk=conversation.pk).update(
         **_caused_by(event, message, conversation, at)
     )
@@ -521,7 +525,13 @@ def _apply_address_book(channel: Channel, event: AddressBookEvent) -> None:
 
 
 def _apply_addresses(channel: Channel, event: AddressEvent) -> None:
-    contacts.learn_pair(channel, event.addresses, is_current=True)
+    contacts.learn_pair(
+        channel,
+        event.addresses,
+        is_current=True,
+        at=min(event.at, timezone.now()) if event.at else None,
+        former=event.former,
+    )
 
 
 def _apply_group(channel: Channel, event: GroupEvent) -> None:

@@ -16,7 +16,7 @@ from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from channels_app.models import Channel
@@ -34,6 +34,7 @@ from channels_app.providers.events import (
     ReceiptEvent,
     RevokeEvent,
 )
+from channels_app.providers.cloud import events as cloud_events
 from channels_app.providers.evolution import events as evolution_events
 from channels_app.providers.wwebjs import events as wwebjs_events
 from core import phone_numbers
@@ -418,6 +419,107 @@ def test_a_customer_goes_on_under_a_new_number_or_id(
     assert sorted(texts) == sorted(["oi", change["body"], "oi"])
     contact = the_contact()
     assert {contact.phone_number, contact.user_id} & {NEW_NUMBER, NEW_ID}
+
+
+OLD = named(phone_number="+16505551234", user_id="US.1")
+NEW = named(phone_number=NEW_NUMBER, user_id="US.2")
+
+
+def at(seconds: int) -> dt.datetime:
+    return NOW - dt.timedelta(minutes=5) + dt.timedelta(seconds=seconds)
+
+
+def system(at: dt.datetime, type_: str, from_: str = "", **change: Any) -> list[Event]:
+    """Return the events of Meta's notice of a change."""
+    notice = {"id": "wamid.C", "timestamp": str(int(at.timestamp())), "type": "system"}
+    sender = {"from": from_[1:]} if from_ else {}
+    value = {"messages": [{**notice, **sender, "system": {"body": "x", "type": type_, **change}}]}
+    return list(cloud_events.read(envelope(value, None)))
+
+
+def id_update(at: dt.datetime, **update: Any) -> list[Event]:
+    value = {"user_id_update": [{"timestamp": str(int(at.timestamp())), **update}]}
+    return list(cloud_events.read(envelope(value, None, field="user_id_update")))
+
+
+IDS = {"user_id": "US.2", "previous_user_id": "US.1"}
+# How the change is reported, and where the customer is answered afterwards: before and after they
+# wrote from the new number, if it is shown.
+CHANGES: dict[str, tuple[list[Event], str]] = {
+    "ids": (system(at(50), "user_changed_user_id", **IDS), "US.2"),
+    "number hidden": (system(at(50), "user_changed_number", "+16505551234", **IDS), "US.2"),
+    "both": (
+        system(at(50), "user_changed_number", "+16505551234", wa_id=NEW_NUMBER[1:], **IDS),
+        NEW_NUMBER,
+    ),
+    "customer": (
+        system(at(50), "user_changed_number", customer="16505551234", wa_id=NEW_NUMBER[1:]),
+        NEW_NUMBER,
+    ),
+    "update": (id_update(at(50), user_id={"previous": "US.1", "current": "US.2"}), "US.2"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_in_any_order_a_customer_is_answered_where_they_are_now(
+    channel: Channel, change: str, is_shown: bool
+) -> None:
+    """Whether the old number was known or only the old id; messages, statuses and retries."""
+    reported, expected = CHANGES[change]
+    numbers = [one for one in (*OLD, *NEW) if one.kind == Kind.PHONE]
+    hidden = {one for one in numbers if not is_shown}
+
+    def known(*addresses: Address) -> tuple[Address, ...]:
+        return tuple(one for one in addresses if one not in hidden)
+
+    if change == "customer":
+        hidden = set()
+    events: list[Event] = [
+        message(also=known(*OLD), at=at(0), name="Ana"),
+        AddressEvent("", known(*OLD), at=at(10)),
+        message(also=known(*OLD), at=at(20), name="Ana"),
+        *reported,
+        message(also=known(*NEW), at=at(60), name="Ana Maria"),
+    ]
+    last = 0 if change != "customer" else 1
+
+    @settings(max_examples=10, deadline=None, phases=[Phase.generate])
+    @given(order=st.permutations([*events, *events[2:4]]), wrote=st.booleans())
+    def in_any_order(order: list[Event], wrote: bool) -> None:
+        with undone():
+            apply(channel, *(e for e in order if wrote or last or e is not events[-1]))
+            contact = the_contact()
+            conversation = Conversation.objects.get()
+            now = NEW_NUMBER if (wrote or last) and not hidden else expected
+            assert contacts.address_for(conversation, "official") == now
+            assert (contact.phone_number or contact.user_id) == now
+            assert {one.value for one in (*OLD, *NEW) if one in known(*OLD)} <= {
+                value for _, value in addresses_of(contact)
+            }
+
+    in_any_order()
+
+
+def test_the_new_owner_of_a_number_that_was_given_up_is_somebody_else(channel: Channel) -> None:
+    known = message(also=OLD, at=at(0), name="Ana")
+    late = message(also=OLD, at=at(40), name="Ana")
+    stranger = message(OLD[0].value, "US.99", at=at(70), name="Stranger")
+    for is_known in (False, True):
+        with undone():
+            apply(channel, known, *CHANGES["both"][0])
+            if is_known:
+                apply(channel, message(user_id="US.99", at=at(65)))
+            apply(channel, stranger, late)
+            ana, other = Contact.objects.filter(merged_into=None).order_by("pk")
+            assert (ana.name, ana.phone_number, ana.user_id) == ("Ana", NEW_NUMBER, "US.2")
+            assert (other.name, other.phone_number, other.user_id) == (
+                "Stranger", OLD[0].value, "US.99",
+            )  # fmt: skip
+            assert ana.conversations.get().messages.count() == 3
+            # A retry of what happened before the change joins nothing.
+            apply(channel, *CHANGES["both"][0], late)
+            assert Contact.objects.filter(merged_into=None).count() == 2
 
 
 def test_a_sender_only_in_contacts_is_the_sender(channel: Channel) -> None:
