@@ -20,8 +20,10 @@ from django.db.models import F, Max, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from channels_app.models import Provider
 from channels_app.providers import addresses
 from channels_app.providers.addresses import Kind
+from channels_app.providers.message_keys import WAMID
 from core import phone_numbers
 from messaging import control, names, words
 from messaging.delivery import policy
@@ -381,6 +383,9 @@ def _recount(conversation: Conversation, *, unread: int) -> None:
     # Neither history nor a notice opens the 24-hour window.
     opens = Q(direction=Message.Direction.IN) & ~Q(context__has_key="imported")
     opens &= ~Q(type__in=words.OPEN_NO_WINDOW)
+    if conversation.channel.kind == Provider.OFFICIAL:
+        # What only a session reported opens no window of Meta's.
+        opens &= Q(provider_message_id__startswith=WAMID)
     # A scheduled message has a time in the future.
     latest = messages.exclude(decision=policy.WAITING_SCHEDULE).aggregate(
         any=Max("created_at"), inbound=Max("created_at", filter=opens)

@@ -133,11 +133,13 @@ def _parts(
     if field in ("messages", "smb_message_echoes"):
         for status in _dicts(value, "statuses"):
             yield _status(key, status)
-        for message in _dicts(value, "messages"):
-            yield _message(key, message, _sender(message, people, "from"))
         # Some resellers put several lists into one value.
-        for message in _dicts(value, "message_echoes"):
-            yield _message(key, message, _sender(message, people, "to"), outgoing=True)
+        for name, role in (("messages", "from"), ("message_echoes", "to")):
+            messages = _dicts(value, name)
+            is_only = len({str(message.get(role)) for message in messages}) == 1
+            for message in messages:
+                person = _sender(message, people, role, is_only=is_only)
+                yield _message(key, message, person, outgoing=role == "to")
         for call in _dicts(value, "calls"):
             yield _call(key, call)
         for error in _dicts(value, "errors"):
@@ -205,11 +207,14 @@ def _person(contact: Mapping[str, Any]) -> _Person:
     )
 
 
-def _sender(message: Mapping[str, Any], people: Sequence[_Person], role: str) -> _Person:
+def _sender(
+    message: Mapping[str, Any], people: Sequence[_Person], role: str, *, is_only: bool = False
+) -> _Person:
     """Return the customer of a message: what it says itself, and what `contacts` adds.
 
     `role` is "from", or "to" for an echo. If the message itself names nobody, a single contact is
-    the sender.
+    the sender; also if both name an address of different kinds, and nobody else has written
+    (`is_only`).
     """
     own = _Person(
         number=_number(message.get(role)),
@@ -220,8 +225,9 @@ def _sender(message: Mapping[str, Any], people: Sequence[_Person], role: str) ->
         own = _changed(own, _dict(message, "system"))
     keys = {address.key for address in own.addresses}
     known = [p for p in people if keys & {address.key for address in p.addresses}]
-    if not keys and len(people) == 1:
-        known = list(people)
+    if not known and len(people) == 1 and message.get("type") != "system":
+        kinds = {one.kind for one in own.addresses} & {one.kind for one in people[0].addresses}
+        known = list(people) if not keys or (is_only and not kinds) else []
     also = tuple(chain(own.also, *(person.also for person in known)))
     card = "" if role == "to" else _shared_number(message)
     return _Person(
