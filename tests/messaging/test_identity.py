@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from channels_app.models import Channel
 from channels_app.providers.addresses import Address, Kind, named
 from channels_app.providers.base import Accepted
+from channels_app.providers.cloud import events as cloud_events
 from channels_app.providers.events import (
     AddressEvent,
     CallEvent,
@@ -35,7 +36,6 @@ from channels_app.providers.events import (
     ReceiptEvent,
     RevokeEvent,
 )
-from channels_app.providers.cloud import events as cloud_events
 from channels_app.providers.evolution import events as evolution_events
 from channels_app.providers.wwebjs import events as wwebjs_events
 from core import phone_numbers

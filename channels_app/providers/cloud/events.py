@@ -260,9 +260,7 @@ def _changed(person: _Person, change: Mapping[str, Any]) -> _Person:
     )
     if not (number or user_id or "changed_number" in str(change.get("type"))):
         return replace(person, also=before)
-    now = _Person(
-        number=number, user_id=user_id, also=_parent(change.get("parent_user_id"))
-    )
+    now = _Person(number=number, user_id=user_id, also=_parent(change.get("parent_user_id")))
     keys = {one.key for one in now.addresses}
     kinds = {Kind.PHONE, *(one.kind for one in now.addresses)}
     return replace(
@@ -293,9 +291,7 @@ def _id_update(key: str, update: Mapping[str, Any]) -> Event:
     """Read an element of `user_id_update`, which some accounts may still send (§10.1.6)."""
     user_id, parent = _dict(update, "user_id"), _dict(update, "parent_user_id")
     wa_id = _number(update.get("wa_id"))
-    before = named(
-        user_id=_user_id(user_id.get("previous")), also=_parent(parent.get("previous"))
-    )
+    before = named(user_id=_user_id(user_id.get("previous")), also=_parent(parent.get("previous")))
     now = named(
         phone_number=f"+{wa_id}" if wa_id else "",
         user_id=_user_id(user_id.get("current")),
