@@ -598,8 +598,9 @@ def _description(contact: Contact, *, name: str, username: str, is_current: bool
 def address_for(conversation: Conversation, provider: str) -> str:
     """Return the address of the customer to send to through a provider.
 
-    Never one that the customer gave up. The phone number if it is known: every route can send to it. Otherwise a user id for the
-    official API, preferably one of the channel's business account, and a LID for any other route.
+    Never one that the customer gave up. The phone number if it is known: every route can send to
+    it. Otherwise a user id for the official API, preferably one of the channel's business account,
+    and a LID for any other route.
     If there is none, the provider gets what is shown, and rejects it.
     """
     contact = conversation.contact
