@@ -525,10 +525,10 @@ def _receipts_of_echo(message: Message) -> list[str]:
 def _apply_amendment(channel: Channel, event: Amendment) -> str | None:
     """Change the messages that an event names, or store it until its message is known."""
     pending_events.lock_id(channel.pk, event.provider_message_id)
-    is_reaction = isinstance(event, ReactionEvent)
-    if is_reaction and not _counts_for_window(channel, event.provider_message_id):
-        # Like an old one, it is only shown.
-        event = replace(event, history=True)
+    if isinstance(event, ReactionEvent):
+        # One that does not count is only shown, like an old one.
+        counts = _counts_for_window(channel, event.provider_message_id)
+        event = replace(event, history=event.history or not counts)
     messages = _messages_by_provider_id(channel, event.provider_message_id)
     refused = [message for message in messages if not amendments.is_allowed(message, event)]
     for message in messages:
