@@ -77,9 +77,9 @@ class MessageEvent:
     a business-scoped id or a LID. `also` are further addresses of the same customer, such as those
     before a change, which are `former`, too. For a message of a group, `user_id` is the group's
     address (…@g.us). `stored` names its file in our storage, if the event contained it
-    (`embedded_files`). `history`: it was exchanged before the phone was linked and was synced on linking. `chat` is the chat in which
-    WhatsApp Web shows it, or "" if the provider reports none. `at` is None if the provider reports
-    no time that can be read: it counts as that of the arrival.
+    (`embedded_files`). `history`: it was exchanged before the phone was linked and was synced on
+    linking. `chat` is the chat in which WhatsApp Web shows it, or "" if the provider reports none.
+    `at` is None if the provider reports no time that can be read: it counts as that of the arrival.
 
     `context` is what stands beside the content, as far as the provider reports it:
     `quoted {"id", "text", "type", "from_us", "status"}`, `forwarded` ("once" or "often"),
