@@ -72,12 +72,13 @@ def note_incoming(channel: Channel, event: CallEvent) -> None:
     )
     if from_us or not (event.phone_number or event.user_id):
         return
+    now = timezone.now()
+    at = min(event.at or now, now)
     conversation = contacts.lock_conversation_with(
-        channel, phone_number=event.phone_number, user_id=event.user_id
+        channel, phone_number=event.phone_number, user_id=event.user_id, at=at
     )
     if _update_existing(channel, event):
         return  # another worker was faster
-    now = timezone.now()
     call = CallAttempt.objects.create(
         conversation=conversation,
         channel=channel,
@@ -86,7 +87,7 @@ def note_incoming(channel: Channel, event: CallEvent) -> None:
         status=event.status,
         video=event.video,
         call_id=event.call_id[:255],
-        created_at=sequence.place(conversation, min(event.at or now, now)),
+        created_at=sequence.place(conversation, at),
     )
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, call.created_at])),

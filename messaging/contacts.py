@@ -8,13 +8,14 @@ in any order and any number of times. If two contacts turn out to be one, they a
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import F, Max, Q, QuerySet
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel
@@ -38,20 +39,27 @@ def conversation_with(
     name: str = "",
     username: str = "",
     is_current: bool = True,
+    at: dt.datetime | None = None,
+    former: Collection[Address] = (),
 ) -> Conversation:
     """Return the channel's conversation with the customer; create it if there is none.
 
     All addresses are the same customer's, and are stored as such. `phone_number` is E.164 in any
     spelling, `user_id` a business-scoped id, a LID or a group's address. What an old event says
-    (`is_current` False) only fills what is unknown. Safe for concurrent callers. In a transaction
-    of the caller's, the conversation stays locked until its end.
+    (`is_current` False, or a time before what is known) only fills what is unknown. Safe for
+    concurrent callers. In a transaction of the caller's, the conversation stays locked until its
+    end. See `learn` for `at` and `former`.
     """
     named = addresses.named(phone_number=phone_number, user_id=user_id, also=also)
     with transaction.atomic():
-        contact = learn(channel, named, is_current=is_current)
+        contact = learn(channel, named, is_current=is_current, at=at, former=former)
+        found = _locked().filter(channel=channel, contact=contact).first()
+        if found is not None and at is not None and found.last_inbound_at is not None:
+            is_current = is_current and at >= found.last_inbound_at
         changes = _description(contact, name=name, username=username, is_current=is_current)
         _store(contact, changes)
-        found = _locked().filter(channel=channel, contact=contact).first()
+        if found is not None:
+            found.contact = contact
         # Nobody else can create it: the contact is locked.
         return found or Conversation.objects.create(channel=channel, contact=contact)
 
@@ -65,6 +73,8 @@ def lock_conversation_with(
     name: str = "",
     username: str = "",
     is_current: bool = True,
+    at: dt.datetime | None = None,
+    former: Collection[Address] = (),
 ) -> Conversation:
     """Like `conversation_with`, but locked until the end of the transaction.
 
@@ -76,7 +86,7 @@ def lock_conversation_with(
     known = _locked().filter(_nothing_new(named, name=name, username=username), channel=channel)
     for address in named:
         known = known.filter(contact__addresses__key=address.key)
-    if found := list(known.order_by()) if named else []:
+    if found := list(known.order_by()) if named and not former else []:
         return found[0]
     return conversation_with(
         channel,
@@ -86,6 +96,8 @@ def lock_conversation_with(
         name=name,
         username=username,
         is_current=is_current,
+        at=at,
+        former=former,
     )
 
 
@@ -212,19 +224,36 @@ def ids_with(named: Iterable[Address]) -> list[int]:
 # -- Learning ------------------------------------------------------------------------------------
 
 
-def learn(channel: Channel, named: Sequence[Address], *, is_current: bool = True) -> Contact:
+def learn(
+    channel: Channel,
+    named: Sequence[Address],
+    *,
+    is_current: bool = True,
+    at: dt.datetime | None = None,
+    former: Collection[Address] = (),
+) -> Contact:
     """Store that these addresses are one customer's; return the contact, which may be new.
 
-    If the event is current, the first address of each kind is the one to send to. Contacts that a
-    person keeps apart stay so; the one with the first address is returned. The caller holds a
-    transaction, in which the addresses and contacts stay locked.
+    If the event is current, the first address of each kind is the one to send to, unless a later
+    event named another one. `at` is its time; without one, nothing is sent again to what the
+    customer gave up. `former` are those of the addresses that the customer gave up by this event.
+    Who is named by a number that was given up, and by an id that the former owner does not have, is
+    somebody else. Contacts that a person keeps apart stay so; the one with the first address is
+    returned. The caller holds a transaction, in which the addresses and contacts stay locked.
     """
     named = _without_our_own(channel, named)
     _lock_addresses(named)
     owners = _lock_owners(named)
+    if at is not None and not former and _release(named, owners, at):
+        owners = _owners(named)
+    if len(set(chain(*owners.values()))) > 1 and (passed_on := _passed_on(named)):
+        named = [one for one in named if one.key not in passed_on]
+        owners = {key: found for key, found in owners.items() if key not in passed_on}
+    found = list(dict.fromkeys(chain(*owners.values())))
+    _confirm(found, named)
     contact: Contact | None = None
     reason = " = ".join(address.value for address in named)
-    for owner in list(dict.fromkeys(chain(*owners.values()))):
+    for owner in found:
         if contact is None:
             contact = owner
         elif not merging.are_kept_apart(contact, owner):
@@ -233,28 +262,193 @@ def learn(channel: Channel, named: Sequence[Address], *, is_current: bool = True
     contact = contact or _create(named)
     theirs = [one for one in named if contact in owners.get(one.key, [contact])]
     _add_addresses(channel, contact, theirs)
-    _store(contact, _current(contact, theirs, is_current=is_current))
+    _settle(contact, named, is_current=is_current, at=at, former=former)
     return contact
 
 
-def learn_pair(channel: Channel, named: Sequence[Address], *, is_current: bool = False) -> None:
+def learn_pair(
+    channel: Channel,
+    named: Sequence[Address],
+    *,
+    is_current: bool = False,
+    at: dt.datetime | None = None,
+    former: Collection[Address] = (),
+) -> None:
     """Store that these addresses are one customer's, whether or not either is known yet.
 
     One query, and no lock, if that is known. The caller holds a transaction.
     """
     named = _without_our_own(channel, named)
-    if len(named) > 1 and not _is_known(named, is_current=is_current):
-        learn(channel, named, is_current=is_current)
+    if len(named) > 1 and not _is_known(named, is_current=is_current, at=at, former=former):
+        learn(channel, named, is_current=is_current, at=at, former=former)
 
 
-def _is_known(named: Sequence[Address], *, is_current: bool) -> bool:
+def _is_known(
+    named: Sequence[Address],
+    *,
+    is_current: bool,
+    at: dt.datetime | None,
+    former: Collection[Address],
+) -> bool:
     """Return whether `learn` would change nothing."""
     keys = {address.key for address in named}
-    rows = ContactAddress.objects.select_related("contact").filter(key__in=keys)
-    owners = {row.key: row.contact for row in rows}
-    if len(owners) < len(keys) or len(set(owners.values())) > 1:
+    stored = ContactAddress.objects.select_related("contact").filter(key__in=keys)
+    rows = {row.key: row for row in stored}
+    owners = {row.contact for row in rows.values()}
+    if len(rows) < len(keys) or len(owners) > 1:
         return False
-    return not _current(owners[named[0].key], named, is_current=is_current)
+    retired = [rows[one.key].retired_at for one in former]
+    if not all(since is not None and (at is None or since >= at) for since in retired):
+        return False
+    if _numbers_of_retired_ids([rows[one.key] for one in named]):
+        return False
+    [contact] = owners
+    shown = {phone_numbers.key(contact.phone_number or ""), contact.user_id}
+    return not is_current or all(
+        row.key in shown
+        or (row.is_retired if at is None else row.named_at is not None and row.named_at >= at)
+        for row in (rows[one.key] for one in _answered_to(named, former))
+        if row.kind in (Kind.PHONE, Kind.USER_ID)
+    )
+
+
+def _release(named: Sequence[Address], owners: dict[str, list[Contact]], at: dt.datetime) -> bool:
+    """Take numbers from customers who gave them up before this event, which names somebody else.
+
+    Returns whether there are any.
+    """
+    ids = [one.key for one in named if one.kind != Kind.PHONE]
+    theirs = list(chain(*(owners.get(key, []) for key in ids)))
+    numbers = [one.key for one in named if one.kind == Kind.PHONE and one.key in owners]
+    if not ids or not numbers or all(owners[key][0] in theirs for key in numbers):
+        return False
+    given_up = [
+        row
+        for row in ContactAddress.objects.select_related("contact").filter(key__in=numbers)
+        if row.contact not in theirs
+        and row.is_retired
+        and row.retired_at is not None
+        and row.retired_at < at
+        and row.contact.addresses.exclude(pk=row.pk).exists()
+    ]
+    for row in given_up:
+        merging.give_up(row.contact, row, to=next(iter(theirs), None))
+    return bool(given_up)
+
+
+def _passed_on(named: Sequence[Address]) -> set[str]:
+    """Return the keys of numbers that somebody else has had since a customer gave them up.
+
+    An event from before then still names them together with the customer's former id.
+    """
+    stored = ContactAddress.objects.select_related("contact")
+    rows = list(stored.filter(key__in=[one.key for one in named]))
+    ids = [row for row in rows if row.kind == Kind.USER_ID and row.is_retired]
+    return {
+        row.key
+        for row in rows
+        for former in ids
+        if row.kind == Kind.PHONE
+        and row.contact != former.contact
+        and addresses.is_user_id(row.contact.user_id or "")
+        and row.named_at is not None
+        and former.retired_at is not None
+        and row.named_at > former.retired_at
+    }
+
+
+def _confirm(found: Sequence[Contact], named: Sequence[Address]) -> None:
+    """Note until when each contact is known to have used what is shown, if others are named.
+
+    A message from the address that is shown stores no time, for speed.
+    """
+    for contact in found:
+        shown = {phone_numbers.key(contact.phone_number or ""), contact.user_id or ""} - {""}
+        kinds = (Kind.PHONE, Kind.USER_ID)
+        if {one.key for one in named if one.kind in kinds} <= shown and len(found) == 1:
+            continue
+        written = contact.conversations.aggregate(at=Max("last_inbound_at"))["at"]
+        if written is not None:
+            earlier = Q(named_at=None) | Q(named_at__lt=written)
+            alive = Q(retired_at=None) | Q(retired_at__lt=F("named_at"))
+            rows = ContactAddress.objects.filter(earlier, alive, contact=contact, key__in=shown)
+            rows.update(named_at=written)
+
+
+def _settle(
+    contact: Contact,
+    named: Sequence[Address],
+    *,
+    is_current: bool,
+    at: dt.datetime | None,
+    former: Collection[Address],
+) -> None:
+    """Store which addresses an event names as current and as former, and what follows from it."""
+    rows = {row.key: row for row in contact.addresses.all()}
+    before = {key: _times(row) for key, row in rows.items()}
+    for one in addresses.named(
+        phone_number=contact.phone_number or "", user_id=contact.user_id or ""
+    ):
+        # A contact of an earlier version may have no row of it.
+        rows.setdefault(one.key, ContactAddress(kind=one.kind, value=one.value, key=one.key))
+    current = [rows[one.key] for one in _answered_to(named, former) if one.key in rows]
+    for row in current if is_current else []:
+        if at is not None or not row.is_retired:
+            row.named_at = _later(row.named_at, at or timezone.now())
+    if former:
+        since = at or timezone.now()
+        gone = [rows[one.key] for one in former if one.key in rows]
+        if not any(row.kind == Kind.PHONE for row in (*current, *gone)):
+            # A new id is that of a new number (docs/providers/cloud.md §10.1.1), which is hidden.
+            gone += [
+                row
+                for row in rows.values()
+                if row.kind == Kind.PHONE and (row.named_at is None or row.named_at < since)
+            ]
+        for row in gone:
+            row.retired_at = _later(row.retired_at, since)
+    for row, since in _numbers_of_retired_ids([rows[one.key] for one in named if one.key in rows]):
+        row.retired_at = _later(row.retired_at, since)
+    changed = [rows[key] for key, times in before.items() if _times(rows[key]) != times]
+    if changed:
+        ContactAddress.objects.bulk_update(changed, ["named_at", "retired_at"])
+    if fields := merging.set_current(contact, rows.values()):
+        contact.save(update_fields=fields)
+
+
+def _answered_to(named: Sequence[Address], former: Collection[Address]) -> list[Address]:
+    """Return the first address of each kind that the customer has not given up."""
+    gone = {one.key for one in former}
+    first: dict[Kind, Address] = {}
+    for one in named:
+        if one.key not in gone:
+            first.setdefault(one.kind, one)
+    return list(first.values())
+
+
+def _numbers_of_retired_ids(
+    rows: Sequence[ContactAddress],
+) -> list[tuple[ContactAddress, dt.datetime]]:
+    """Return the numbers among these addresses, named together, that went with a former id."""
+    ids = [row for row in rows if row.kind == Kind.USER_ID]
+    since = max((row.retired_at for row in ids if row.retired_at and row.is_retired), default=None)
+    if since is None:
+        return []
+    return [
+        (row, since)
+        for row in rows
+        if row.kind == Kind.PHONE
+        and (row.named_at is None or row.named_at < since)
+        and (row.retired_at is None or row.retired_at < since)
+    ]
+
+
+def _times(row: ContactAddress) -> tuple[dt.datetime | None, dt.datetime | None]:
+    return row.named_at, row.retired_at
+
+
+def _later(one: dt.datetime | None, other: dt.datetime) -> dt.datetime:
+    return other if one is None else max(one, other)
 
 
 def learn_from_answer(attempt: DeliveryAttempt, accepted: Accepted) -> None:
@@ -380,22 +574,6 @@ def _store(contact: Contact, changes: dict[str, str]) -> None:
         contact.save(update_fields=list(changes))
 
 
-def _current(contact: Contact, named: Sequence[Address], *, is_current: bool) -> dict[str, str]:
-    """Return the changes of what is shown and sent to: what was named last, if that is current."""
-    number, user_id = _first(named, Kind.PHONE), _first(named, Kind.USER_ID)
-    changes: dict[str, str] = {}
-    if number and phone_numbers.key(contact.phone_number or "") != phone_numbers.key(number):
-        changes["phone_number"] = number
-    if not user_id and not contact.user_id:
-        kinds = (Kind.PARENT_USER_ID, Kind.LID, Kind.GROUP)
-        user_id = next(filter(None, (_first(named, kind) for kind in kinds)), "")
-    if user_id and user_id != contact.user_id:
-        changes["user_id"] = user_id
-    if not is_current:
-        return {field: value for field, value in changes.items() if not getattr(contact, field)}
-    return changes
-
-
 def _first(named: Iterable[Address], kind: Kind) -> str:
     return next((address.value for address in named if address.kind == kind), "")
 
@@ -420,8 +598,9 @@ def _description(contact: Contact, *, name: str, username: str, is_current: bool
 def address_for(conversation: Conversation, provider: str) -> str:
     """Return the address of the customer to send to through a provider.
 
-    The phone number if it is known: every route can send to it. Otherwise a user id for the
-    official API, preferably one of the channel's business account, and a LID for any other route.
+    Never one that the customer gave up. The phone number if it is known: every route can send to
+    it. Otherwise a user id for the official API, preferably one of the channel's business account,
+    and a LID for any other route.
     If there is none, the provider gets what is shown, and rejects it.
     """
     contact = conversation.contact
@@ -435,10 +614,15 @@ def pick_address(stored: Sequence[ContactAddress], channel: Channel, provider: s
     """Return the address for a provider among those of a contact without a number, or ""."""
     kinds = engines.by_name(provider).capabilities.address_kinds
     account = _account(channel)
-    # The latest of the channel's own account first. Only ids of a business have an account.
+    # Those of the channel's own account last. Only ids of a business have an account.
     ranked = sorted(
-        (row for row in stored if row.kind in kinds),
-        key=lambda row: (row.scope == account, -kinds.index(Kind(row.kind)), row.pk),
+        (row for row in stored if row.kind in kinds and not row.is_retired),
+        key=lambda row: (
+            row.scope == account,
+            -kinds.index(Kind(row.kind)),
+            row.value == row.contact.user_id,
+            row.pk,
+        ),
     )
     return ranked[-1].value if ranked else ""
 

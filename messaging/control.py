@@ -21,6 +21,9 @@ from messaging.models import Conversation
 HANDOVER = "handover"
 APP = "app"
 IDLE = dt.timedelta(hours=24)
+# What another app sent is reported late, perhaps after it has passed the conversation on: it only
+# proves that the app had it before.
+_ECHO_DELAY = dt.timedelta(seconds=30)
 
 
 def holder(conversation: Conversation) -> str:
@@ -51,11 +54,23 @@ def changes(conversation: Conversation, event: MessageEvent, at: dt.datetime) ->
     if owner in (AGENT, APP):
         return _taken(conversation, str(owner), at)
     if event.context.get("standby"):
+        at -= _ECHO_DELAY if event.outgoing else dt.timedelta()
         return _taken(conversation, conversation.controlled_by or APP, at)
     is_ours = event.provider_message_id.startswith(WAMID) and not event.outgoing
     if is_ours and conversation.controlled_by and _is_latest(conversation, at):
         return {"controlled_by": "", "controlled_at": at}
     return {}
+
+
+def note_sent(conversation: Conversation) -> None:
+    """Note that Meta took a message of ours, which takes the conversation.
+
+    No query if nobody else had it.
+    """
+    if conversation.controlled_by:
+        now = timezone.now()
+        held = Conversation.objects.filter(pk=conversation.pk, controlled_at__lte=now)
+        held.exclude(controlled_by="").update(controlled_by="", controlled_at=now)
 
 
 def _is_latest(conversation: Conversation, at: dt.datetime) -> bool:

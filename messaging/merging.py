@@ -20,8 +20,10 @@ from django.db.models import F, Max, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from channels_app.models import Provider
 from channels_app.providers import addresses
 from channels_app.providers.addresses import Kind
+from channels_app.providers.message_keys import WAMID
 from core import phone_numbers
 from messaging import control, names, words
 from messaging.delivery import policy
@@ -45,6 +47,7 @@ _FIELDS = ("phone_number", "user_id", "username", "name", "named_by_staff")
 NOTED_FOR = dt.timedelta(days=7)
 # How many of the joined messages are pushed to open pages; a reload shows the others.
 _ANNOUNCED = 40
+_NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 def lock_contacts(ids: Collection[int]) -> list[Contact]:
@@ -245,28 +248,63 @@ def _give_addresses(contact: Contact, other: Contact, moving: Sequence[ContactAd
     """Move addresses from a contact to another one, whose row may be new; their fields follow."""
     ids = [row.pk for row in moving]
     # First the contact that has them: the fields are unique.
-    _set_fields(contact, contact.addresses.exclude(pk__in=ids))
+    set_current(contact, contact.addresses.exclude(pk__in=ids))
     contact.save(update_fields=["phone_number", "user_id"])
-    _set_fields(other, moving)
+    set_current(other, moving)
     other.save()
     ContactAddress.objects.filter(pk__in=ids).update(contact=other)
 
 
-def _set_fields(contact: Contact, addresses: Iterable[ContactAddress]) -> None:
-    """Derive number and user id from the addresses: those shown stay, else the latest."""
-    rows = sorted(addresses, key=lambda row: row.pk)
-    values = [row.value for row in rows]
-    numbers = [row.value for row in rows if row.kind == Kind.PHONE]
-    # A business-scoped id goes before a LID.
-    ids = sorted(
-        (row for row in rows if row.kind != Kind.PHONE),
-        key=lambda row: (row.kind == Kind.USER_ID, row.kind == Kind.PARENT_USER_ID, row.pk),
+def set_current(contact: Contact, addresses: Iterable[ContactAddress]) -> list[str]:
+    """Derive number and user id from the contact's addresses; return which of them changed.
+
+    Those that were named last, and else those that are shown already. An address that the customer
+    gave up is neither, as long as there is another one.
+    """
+    rows = list(addresses)
+    shown = {phone_numbers.key(contact.phone_number or ""), contact.user_id}
+    ranked = sorted(
+        rows,
+        key=lambda row: (
+            not row.is_retired,
+            # A business-scoped id goes before a LID.
+            row.kind == Kind.USER_ID,
+            row.kind == Kind.PARENT_USER_ID,
+            row.named_at or _NEVER,
+            row.key in shown,
+            row.pk or 0,
+        ),
     )
-    keys = {row.key for row in rows}
-    if contact.phone_number is None or phone_numbers.key(contact.phone_number) not in keys:
-        contact.phone_number = numbers[-1] if numbers else None
-    if contact.user_id not in values:
-        contact.user_id = ids[-1].value if ids else None
+    numbers = [row for row in ranked if row.kind == Kind.PHONE]
+    ids = [row for row in ranked if row.kind != Kind.PHONE]
+    number = next((row for row in numbers[::-1] if not row.is_retired), None)
+    if number is None and not ids:
+        # Every contact has an address.
+        number = numbers[-1] if numbers else None
+    user_id = ids[-1] if ids and (not ids[-1].is_retired or number is None) else None
+    before = (contact.phone_number, contact.user_id)
+    if number is None or phone_numbers.key(contact.phone_number or "") != number.key:
+        contact.phone_number = number.value if number else None
+    contact.user_id = user_id.value if user_id else None
+    after = (contact.phone_number, contact.user_id)
+    changed = zip(("phone_number", "user_id"), before, after, strict=True)
+    return [name for name, old, new in changed if old != new]
+
+
+def give_up(contact: Contact, address: ContactAddress, *, to: Contact | None) -> None:
+    """Move a number that the customer gave up to whom it belongs now, by default a new contact.
+
+    Both contacts are locked.
+    """
+    ContactAddress.objects.filter(pk=address.pk).update(named_at=None, retired_at=None)
+    address.named_at = address.retired_at = None
+    if to is None:
+        _give_addresses(contact, Contact(), [address])
+        return
+    ContactAddress.objects.filter(pk=address.pk).update(contact=to)
+    for one in (contact, to):
+        if changed := set_current(one, one.addresses.all()):
+            one.save(update_fields=changed)
 
 
 def _join(source: Conversation, target: Conversation) -> None:
@@ -349,6 +387,9 @@ def _recount(conversation: Conversation, *, unread: int) -> None:
     # Neither history nor a notice opens the 24-hour window.
     opens = Q(direction=Message.Direction.IN) & ~Q(context__has_key="imported")
     opens &= ~Q(type__in=words.OPEN_NO_WINDOW)
+    if conversation.channel.kind == Provider.OFFICIAL:
+        # What only a session reported opens no window of Meta's.
+        opens &= Q(provider_message_id__startswith=WAMID)
     # A scheduled message has a time in the future.
     latest = messages.exclude(decision=policy.WAITING_SCHEDULE).aggregate(
         any=Max("created_at"), inbound=Max("created_at", filter=opens)

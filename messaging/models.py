@@ -120,6 +120,10 @@ class ContactAddress(models.Model):
     `value` is as the provider reported it, `key` the same for all spellings of a phone number.
     `scope` is the business account on which a user id was reported: another portfolio's id of the
     same person is refused there (docs/providers/cloud.md §10.1.1).
+
+    `named_at` is the time of the latest event that is known to name it as the address to answer to,
+    `retired_at` that of the latest one by which the customer gave it up. Both only grow, so the
+    order in which the events arrive does not matter.
     """
 
     contact = models.ForeignKey(
@@ -139,6 +143,8 @@ class ContactAddress(models.Model):
     value = models.CharField(_("address"), max_length=MAX_ADDRESS)
     key = models.CharField(max_length=MAX_ADDRESS, unique=True, editable=False)
     scope = models.CharField(_("business account"), max_length=64, blank=True)
+    named_at = models.DateTimeField(null=True, blank=True, editable=False)
+    retired_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:
@@ -148,6 +154,13 @@ class ContactAddress(models.Model):
 
     def __str__(self) -> str:
         return self.value
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether the customer gave it up: it still identifies them, but nothing is sent to it."""
+        if self.retired_at is None:
+            return False
+        return self.named_at is None or self.named_at <= self.retired_at
 
 
 class ContactMerge(models.Model):

@@ -75,11 +75,11 @@ class MessageEvent:
 
     `phone_number` is the customer's, E.164; empty if the provider reports only `user_id`, which is
     a business-scoped id or a LID. `also` are further addresses of the same customer, such as those
-    before a change. For a message of a group, `user_id` is the group's address (…@g.us). `stored`
-    names its file in our storage, if the event contained it (`embedded_files`). `history`: it was
-    exchanged before the phone was linked and was synced on linking. `chat` is the chat in which
-    WhatsApp Web shows it, or "" if the provider reports none. `at` is None if the provider reports
-    no time that can be read: it counts as that of the arrival.
+    before a change, which are `former`, too. For a message of a group, `user_id` is the group's
+    address (…@g.us). `stored` names its file in our storage, if the event contained it
+    (`embedded_files`). `history`: it was exchanged before the phone was linked and was synced on
+    linking. `chat` is the chat in which WhatsApp Web shows it, or "" if the provider reports none.
+    `at` is None if the provider reports no time that can be read: it counts as that of the arrival.
 
     `context` is what stands beside the content, as far as the provider reports it:
     `quoted {"id", "text", "type", "from_us", "status"}`, `forwarded` ("once" or "often"),
@@ -104,6 +104,7 @@ class MessageEvent:
     history: bool = False
     chat: str = ""
     also: tuple[Address, ...] = ()
+    former: tuple[Address, ...] = ()
     username: str = ""
     context: Mapping[str, Any] = field(default_factory=dict)
 
@@ -201,10 +202,16 @@ class AddressBookEvent:
 
 @dataclass(frozen=True, slots=True)
 class AddressEvent:
-    """The provider named several addresses of one customer, the current ones first."""
+    """The provider named several addresses of one customer, the current ones first.
+
+    `former` are those of them that the customer gave up. `at` is None if the provider does not say
+    when that was so.
+    """
 
     channel_key: str
     addresses: tuple[Address, ...]
+    former: tuple[Address, ...] = ()
+    at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,3 +19,17 @@ def message_key(provider_message_id: str) -> str:
         return provider_message_id
     inner = web_message_id(provider_message_id)
     return f"{WAMID}{inner}" if inner else provider_message_id
+
+
+def keys_of(provider_message_id: str) -> tuple[str, ...]:
+    """Return the keys under which a message's sources name it: Meta, and a session of the number.
+
+    They differ only in the prefix.
+    """
+    inner = bare_key(message_key(provider_message_id))
+    return (inner, f"{WAMID}{inner}") if inner else (provider_message_id,)
+
+
+def bare_key(key: str) -> str:
+    """Return the part of a key that both sources name."""
+    return key.removeprefix(WAMID)

@@ -227,7 +227,8 @@ def record(made: Sequence[MadeSend]) -> tuple[list[MadeSend], bool]:
         and send.result.provider_message_id
         and not send.result.held
         and channel_feedback.is_nothing_new(send.attempt, send.result)
-        # Another address of the recipient is learned by the runner.
+        # The runner takes the conversation from another app, and learns another address.
+        and not send.attempt.message.conversation.controlled_by
         and len(contacts.named_by_answer(send.attempt, send.result)) < 2
     }
     left = [send for send in made if send.attempt.message_id not in candidates]

@@ -36,7 +36,7 @@ from channels_app.providers.base import (
 )
 from channels_app.providers.cloud.client import longest_send
 from channels_app.providers.error_codes import failure
-from messaging import contacts, queue
+from messaging import contacts, control, queue
 from messaging.delivery import (
     attempts,
     channel_feedback,
@@ -150,8 +150,11 @@ def deliver(message_id: str, worker_id: int | None = None) -> dt.datetime | None
 
 
 def _store(made: MadeSend) -> bool:
-    outcome = retry_while_db_down(partial(attempts.record_result, made.attempt, made.result))
     message = made.attempt.message
+    if isinstance(made.result, Accepted) and made.attempt.route == statuses.Route.OFFICIAL:
+        # Before the pages are informed of the result.
+        retry_while_db_down(partial(control.note_sent, message.conversation))
+    outcome = retry_while_db_down(partial(attempts.record_result, made.attempt, made.result))
     if message.send_at is not None:
         bump = partial(contacts.bump, message.conversation_id, message.created_at)
         retry_while_db_down(bump)

@@ -43,7 +43,7 @@ def apply_preference(channel: Channel, event: PreferenceEvent) -> None:
     """
     at = min(event.at or timezone.now(), timezone.now())
     named = addresses.named(phone_number=event.phone_number, user_id=event.user_id)
-    contact = contacts.learn(channel, named)
+    contact = contacts.learn(channel, named, at=at)
     earlier = Q(marketing_wish_at=None) | Q(marketing_wish_at__lte=at)
     Contact.objects.filter(earlier, pk=contact.pk).update(
         marketing_stopped=event.stopped, marketing_wish_at=at

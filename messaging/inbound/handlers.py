@@ -40,9 +40,9 @@ from channels_app.providers.events import (
     TemplateEvent,
     VoteEvent,
 )
-from channels_app.providers.message_keys import message_key
+from channels_app.providers.message_keys import WAMID, keys_of, message_key
 from messaging import calls, contacts, control, names, sequence, words
-from messaging.delivery import attempts, quotes, statuses
+from messaging.delivery import attempts, statuses
 from messaging.delivery.statuses import Route, Status
 from messaging.inbound import account, amendments, answers, echoes, pending_events
 from messaging.inbound.amendments import Amendment
@@ -309,15 +309,19 @@ def _store_message(channel: Channel, event: MessageEvent) -> str | None:
             return "sent_outside" if echo.attempt is None else None
         original = echo.attempt.message if echo.attempt is not None else None
     known = _with_key(channel, event.provider_message_id)
-    if stored := known.values_list("pk", "type", "context").first():
+    if stored := known.values_list("pk", "type", "context", "provider_message_id").first():
         named = addresses.named(
             phone_number=event.phone_number, user_id=event.user_id, also=event.also
         )
         contacts.learn_pair(channel, named)
-        pk, type_, context = stored
+        pk, type_, context, stored_id = stored
         _fill(channel, event, pk, type_, context)
         if context.get("imported") and not event.history and not event.outgoing:
             _note_arrival(channel, event, pk)
+        elif event.provider_message_id.startswith(WAMID) and not (
+            stored_id.startswith(WAMID) or event.outgoing or event.history
+        ):
+            _note_official(channel, event, pk)
         return None
     if (
         original is not None
@@ -335,6 +339,8 @@ def _store_message(channel: Channel, event: MessageEvent) -> str | None:
             name=event.name,
             username=event.username,
             is_current=not event.history,
+            at=min(at, timezone.now()),
+            former=event.former,
         )
     if event.outgoing and echoes.is_duplicate(conversation, event, original):
         return None
@@ -372,7 +378,7 @@ def _store_message(channel: Channel, event: MessageEvent) -> str | None:
             refused = True
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
-        **({} if is_history else _caused_by(event, message, conversation, at)),
+        **({} if is_history else _caused_by(channel, event, message, conversation, at)),
     )
     if not is_history:
         publisher.message_changed(message)
@@ -381,12 +387,17 @@ def _store_message(channel: Channel, event: MessageEvent) -> str | None:
 
 
 def _caused_by(
-    event: MessageEvent, message: Message, conversation: Conversation, at: dt.datetime
+    channel: Channel,
+    event: MessageEvent,
+    message: Message,
+    conversation: Conversation,
+    at: dt.datetime,
 ) -> dict[str, Any]:
     """Return what a message that is not history changes of its conversation, which is locked."""
     changes = control.changes(conversation, event, min(at, timezone.now()))
     kind = words.kind_of(message.type, message.content)
-    if kind.opens_window and not event.outgoing:
+    opens_window = kind.opens_window and _counts_for_window(channel, event.provider_message_id)
+    if opens_window and not event.outgoing:
         latest = [conversation.last_inbound_at, message.created_at]
         changes["last_inbound_at"] = max(filter(None, latest))
     if kind.unread and not event.outgoing:
@@ -395,10 +406,36 @@ def _caused_by(
     return changes
 
 
+def _counts_for_window(channel: Channel, provider_message_id: str) -> bool:
+    """Return whether an event that names this message may open the channel's 24-hour window.
+
+    Of an official channel, only Meta's own: a session may be that of another number
+    (docs/providers/cloud.md §4.6).
+    """
+    return channel.kind != Provider.OFFICIAL or provider_message_id.startswith(WAMID)
+
+
+def _note_official(channel: Channel, event: MessageEvent, pk: Any) -> None:
+    """Note that Meta, too, has reported a customer's message that a session reported first."""
+    found = Message.objects.select_related("conversation").get(pk=pk)
+    conversation = contacts.lock_conversation(found.conversation)
+    message = Message.objects.select_for_update().get(pk=pk)
+    at = event.at or timezone.now()
+    changes = _caused_by(channel, event, message, conversation, at)
+    # It has been counted.
+    changes.pop("unread_count", None)
+    Conversation.objects.filter(pk=conversation.pk).update(
+        last_message_at=conversation.last_message_at, **changes
+    )
+    # Meta's id contains that of the session, which can quote by either.
+    amendments.change(message, provider_message_id=event.provider_message_id)
+
+
 def _note_arrival(channel: Channel, event: MessageEvent, pk: Any) -> None:
     """Count a message that the history brought first, and that arrives by itself only now."""
     found = Message.objects.select_related("conversation").get(pk=pk)
     # Only this event names the customer.
+    at = min(event.at or timezone.now(), timezone.now())
     contacts.conversation_with(
         channel,
         phone_number=event.phone_number,
@@ -406,14 +443,15 @@ def _note_arrival(channel: Channel, event: MessageEvent, pk: Any) -> None:
         also=event.also,
         name=event.name,
         username=event.username,
+        at=at,
+        former=event.former,
     )
     conversation = contacts.lock_conversation(found.conversation)
     message = Message.objects.select_for_update().get(pk=pk)
     if not message.context.pop("imported", False):
         return
-    at = event.at or timezone.now()
     Conversation.objects.filter(pk=conversation.pk).update(
-        **_caused_by(event, message, conversation, at)
+        **_caused_by(channel, event, message, conversation, at)
     )
     amendments.change(message, context=message.context)
 
@@ -489,6 +527,10 @@ def _receipts_of_echo(message: Message) -> list[str]:
 def _apply_amendment(channel: Channel, event: Amendment) -> str | None:
     """Change the messages that an event names, or store it until its message is known."""
     pending_events.lock_id(channel.pk, event.provider_message_id)
+    if isinstance(event, ReactionEvent):
+        # One that does not count is only shown, like an old one.
+        counts = _counts_for_window(channel, event.provider_message_id)
+        event = replace(event, history=event.history or not counts)
     messages = _messages_by_provider_id(channel, event.provider_message_id)
     refused = [message for message in messages if not amendments.is_allowed(message, event)]
     for message in messages:
@@ -523,7 +565,13 @@ def _apply_address_book(channel: Channel, event: AddressBookEvent) -> None:
 
 
 def _apply_addresses(channel: Channel, event: AddressEvent) -> None:
-    contacts.learn_pair(channel, event.addresses, is_current=True)
+    contacts.learn_pair(
+        channel,
+        event.addresses,
+        is_current=True,
+        at=min(event.at, timezone.now()) if event.at else None,
+        former=event.former,
+    )
 
 
 def _apply_group(channel: Channel, event: GroupEvent) -> None:
@@ -544,7 +592,7 @@ def _with_key(channel: Channel, provider_message_id: str) -> QuerySet[Message]:
     return Message.objects.filter(
         conversation__channel=channel,
         conversation__merged_into=None,
-        message_key=message_key(provider_message_id),
+        message_key__in=keys_of(provider_message_id),
     )
 
 
@@ -552,7 +600,7 @@ def _messages_by_provider_id(channel: Channel, provider_message_id: str) -> list
     """Return this channel's messages with the given provider id, locked."""
     by_id = _with_key(channel, provider_message_id)
     by_attempt = DeliveryAttempt.objects.filter(
-        connection__channel=channel, message_key=message_key(provider_message_id)
+        connection__channel=channel, message_key__in=keys_of(provider_message_id)
     )
     # Select first, then lock: each query uses its index, and no other channel's row is locked.
     ids = {*by_id.values_list("pk", flat=True), *by_attempt.values_list("message", flat=True)}
@@ -569,8 +617,7 @@ def _quoted(conversation: Conversation, provider_message_id: str) -> Message | N
     if not provider_message_id:
         return None
     # A fallback on the same number identifies its messages by the key id inside Meta's id.
-    own_key = message_key(provider_message_id)
-    keys = {own_key, quotes.key_id(provider_message_id) or own_key}
+    keys = keys_of(provider_message_id)
     quoted = conversation.messages.filter(message_key__in=keys).first()
     return quoted or conversation.messages.filter(attempts__message_key__in=keys).first()
 

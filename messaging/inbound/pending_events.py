@@ -24,7 +24,7 @@ from channels_app.providers.events import (
     RevokeEvent,
     VoteEvent,
 )
-from channels_app.providers.message_keys import message_key
+from channels_app.providers.message_keys import bare_key, keys_of, message_key
 from core import advisory_locks
 from messaging.inbound.amendments import Amendment
 from messaging.models import PendingEvent
@@ -46,7 +46,7 @@ _ROW_FIELDS = ("channel_key", "provider_message_id")
 
 def lock_id(channel_id: int, provider_message_id: str) -> None:
     """Serialize the transactions that link this id to a message or look up its message."""
-    advisory_locks.lock(f"{channel_id}:{message_key(provider_message_id)}")
+    advisory_locks.lock(f"{channel_id}:{bare_key(message_key(provider_message_id))}")
 
 
 def try_lock_ids(keys: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
@@ -54,7 +54,7 @@ def try_lock_ids(keys: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
 
     Returns those that are locked.
     """
-    named = {f"{channel_id}:{id_}": (channel_id, id_) for channel_id, id_ in keys}
+    named = {f"{channel_id}:{bare_key(id_)}": (channel_id, id_) for channel_id, id_ in keys}
     return {named[name] for name in advisory_locks.try_lock(named)}
 
 
@@ -130,7 +130,7 @@ def take(
     channel_id: int, provider_message_id: str
 ) -> tuple[list[tuple[Receipt, SendError | None]], list[Amendment]]:
     """Return the receipts and the other events stored for this id, and delete them."""
-    rows = _pending(channel_id, provider_message_id, _Kind)
+    rows = _pending(channel_id, [message_key(provider_message_id)], _Kind)
     _delete(rows)
     return (
         [_receipt(row) for row in rows if row.kind not in _AMENDMENTS],
@@ -141,14 +141,15 @@ def take(
 def receipts(channel_id: int, provider_message_id: str) -> list[tuple[Receipt, SendError | None]]:
     """Return the receipts stored for this id."""
     kinds = (kind for kind in _Kind if kind not in _AMENDMENTS)
-    return [_receipt(row) for row in _pending(channel_id, provider_message_id, kinds)]
+    rows = _pending(channel_id, [message_key(provider_message_id)], kinds)
+    return [_receipt(row) for row in rows]
 
 
 def take_amendments(
     channel_id: int, provider_message_id: str, *, keep: bool = False
 ) -> list[Amendment]:
     """Return the other events stored for this id, and delete them unless `keep` is set."""
-    rows = _pending(channel_id, provider_message_id, _AMENDMENTS)
+    rows = _pending(channel_id, keys_of(provider_message_id), _AMENDMENTS)
     if not keep:
         _delete(rows)
     return [one for row in rows for one in _amendments(row)]
@@ -198,11 +199,11 @@ def _store(
 
 
 def _pending(
-    channel_id: int, provider_message_id: str, kinds: Iterable[PendingEvent.Kind]
+    channel_id: int, keys: Collection[str], kinds: Iterable[PendingEvent.Kind]
 ) -> list[PendingEvent]:
     events = PendingEvent.objects.filter(
         channel_id=channel_id,
-        provider_message_id=message_key(provider_message_id),
+        provider_message_id__in=keys,
         kind__in=list(kinds),
     )
     return list(events.order_by("pk"))

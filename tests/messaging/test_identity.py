@@ -16,12 +16,13 @@ from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from channels_app.models import Channel
 from channels_app.providers.addresses import Address, Kind, named
 from channels_app.providers.base import Accepted
+from channels_app.providers.cloud import events as cloud_events
 from channels_app.providers.events import (
     AddressEvent,
     CallEvent,
@@ -30,6 +31,7 @@ from channels_app.providers.events import (
     EditEvent,
     Event,
     MessageEvent,
+    ReactionEvent,
     Receipt,
     ReceiptEvent,
     RevokeEvent,
@@ -420,6 +422,108 @@ def test_a_customer_goes_on_under_a_new_number_or_id(
     assert {contact.phone_number, contact.user_id} & {NEW_NUMBER, NEW_ID}
 
 
+OLD = named(phone_number="+16505551234", user_id="US.1")
+NEW = named(phone_number=NEW_NUMBER, user_id="US.2")
+
+
+def at(seconds: int) -> dt.datetime:
+    return NOW - dt.timedelta(minutes=5) + dt.timedelta(seconds=seconds)
+
+
+def system(at: dt.datetime, type_: str, from_: str = "", **change: Any) -> list[Event]:
+    """Return the events of Meta's notice of a change."""
+    notice = {"id": "wamid.C", "timestamp": str(int(at.timestamp())), "type": "system"}
+    sender = {"from": from_[1:]} if from_ else {}
+    value = {"messages": [{**notice, **sender, "system": {"body": "x", "type": type_, **change}}]}
+    return list(cloud_events.read(envelope(value, None)))
+
+
+def id_update(at: dt.datetime, **update: Any) -> list[Event]:
+    value = {"user_id_update": [{"timestamp": str(int(at.timestamp())), **update}]}
+    return list(cloud_events.read(envelope(value, None, field="user_id_update")))
+
+
+IDS = {"user_id": "US.2", "previous_user_id": "US.1"}
+# How the change is reported, and where the customer is answered afterwards: before and after they
+# wrote from the new number, if it is shown.
+CHANGES: dict[str, tuple[list[Event], str]] = {
+    "ids": (system(at(50), "user_changed_user_id", **IDS), "US.2"),
+    "number hidden": (system(at(50), "user_changed_number", "+16505551234", **IDS), "US.2"),
+    "both": (
+        system(at(50), "user_changed_number", "+16505551234", wa_id=NEW_NUMBER[1:], **IDS),
+        NEW_NUMBER,
+    ),
+    "customer": (
+        system(at(50), "user_changed_number", customer="16505551234", wa_id=NEW_NUMBER[1:]),
+        NEW_NUMBER,
+    ),
+    "update": (id_update(at(50), user_id={"previous": "US.1", "current": "US.2"}), "US.2"),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "is_shown"),
+    [*((change, True) for change in CHANGES), ("ids", False), ("update", False)],
+)
+def test_in_any_order_a_customer_is_answered_where_they_are_now(
+    channel: Channel, change: str, is_shown: bool
+) -> None:
+    """Whether the old number was known or only the old id; messages, statuses and retries."""
+    reported, expected = CHANGES[change]
+    hidden = set() if is_shown else {OLD[0], NEW[0]}
+
+    def known(*addresses: Address) -> tuple[Address, ...]:
+        return tuple(one for one in addresses if one not in hidden)
+
+    events: list[Event] = [
+        message(also=known(*OLD), at=at(0), name="Ana"),
+        AddressEvent("", known(*OLD), at=at(10)),
+        message(also=known(*OLD), at=at(20), name="Ana"),
+        *reported,
+        message(also=known(*NEW), at=at(60), name="Ana Maria"),
+    ]
+    # Nothing but a message links the old number's notice with the new id.
+    always = change == "customer"
+
+    @settings(max_examples=4, deadline=None, phases=[Phase.generate])
+    @given(order=st.permutations([*events, *events[2:4]]), wrote=st.booleans())
+    def in_any_order(order: list[Event], wrote: bool) -> None:
+        with undone():
+            apply(channel, *(e for e in order if wrote or always or e is not events[-1]))
+            contact = the_contact()
+            conversation = Conversation.objects.get()
+            now = NEW_NUMBER if (wrote or always) and not hidden else expected
+            assert contacts.address_for(conversation, "official") == now
+            assert (contact.phone_number or contact.user_id) == now
+            # What was given up still identifies them.
+            assert {one.value for one in known(*OLD)} <= {
+                value for _, value in addresses_of(contact)
+            }
+
+    in_any_order()
+
+
+def test_the_new_owner_of_a_number_that_was_given_up_is_somebody_else(channel: Channel) -> None:
+    known = message(also=OLD, at=at(0), name="Ana")
+    late = message(also=OLD, at=at(40), name="Ana")
+    stranger = message(OLD[0].value, "US.99", at=at(70), name="Stranger")
+    for is_known in (False, True):
+        with undone():
+            apply(channel, known, *CHANGES["both"][0])
+            if is_known:
+                apply(channel, message(user_id="US.99", at=at(65)))
+            apply(channel, stranger, late)
+            ana, other = Contact.objects.filter(merged_into=None).order_by("pk")
+            assert (ana.name, ana.phone_number, ana.user_id) == ("Ana", NEW_NUMBER, "US.2")
+            assert (other.name, other.phone_number, other.user_id) == (
+                "Stranger", OLD[0].value, "US.99",
+            )  # fmt: skip
+            assert ana.conversations.get().messages.count() == 3
+            # A retry of what happened before the change joins nothing.
+            apply(channel, *CHANGES["both"][0], late)
+            assert Contact.objects.filter(merged_into=None).count() == 2
+
+
 def test_a_sender_only_in_contacts_is_the_sender(channel: Channel) -> None:
     card = {"vcard": "…", "phones": [{"phone": "15551234567"}]}
     cloud(
@@ -431,6 +535,23 @@ def test_a_sender_only_in_contacts_is_the_sender(channel: Channel) -> None:
     assert (contact.name, contact.username, contact.user_id) == ("Sheena", "sheena", "US.1000939")
     # Anybody's card says nothing about the sender.
     assert contact.phone_number is None
+
+
+def test_a_sender_named_in_part_by_contacts_is_one_customer(channel: Channel) -> None:
+    profile = {"profile": {"name": "Ana"}, "user_id": USER_ID}
+    cloud(channel, {"from": NUMBER[1:]}, profile)
+    assert addresses_of(the_contact()) == {("phone", NUMBER), ("user_id", USER_ID)}
+    assert the_contact().name == "Ana"
+    # Of several senders, nobody knows whose it is.
+    value = {
+        "contacts": [{"profile": {"name": "Bia"}, "user_id": "BR.2"}],
+        "messages": [
+            {"from": number, "id": f"wamid.{number}", "type": "text", "text": {"body": "oi"}}
+            for number in ("5511900000003", "5511900000004")
+        ],
+    }
+    apply(channel, *cloud_events.read(envelope(value, None)))
+    assert not Contact.objects.filter(name="Bia").exists()
 
 
 @pytest.mark.parametrize("on_the_card", [True, False])
@@ -547,6 +668,35 @@ def test_a_message_reported_under_two_addresses_is_one_message(channel: Channel)
     apply(channel, message(NUMBER, reply_to=ours[1]), message(NUMBER, reply_to=by_id))
     replies = Message.objects.filter(reply_to__isnull=False).order_by("provider_message_id")
     assert {reply.reply_to for reply in replies} == {sent, received}
+
+
+@pytest.mark.parametrize("meta_first", [True, False])
+def test_a_message_reported_by_meta_and_a_session_is_one_message(
+    wired: Channel, meta_first: bool
+) -> None:
+    """Only what Meta reports opens the window: the session may be another number's."""
+    session_id = "3EB0C767D26A1D8F4A2B"
+    wamid = make_wamid(NUMBER[1:], session_id, from_me=False)
+    copies = [message(NUMBER, provider_message_id=id_) for id_ in (wamid, session_id)]
+    for copy in copies if meta_first else copies[::-1]:
+        apply(wired, copy)
+        conversation = Conversation.objects.get()
+        is_reported = meta_first or copy is copies[0]
+        assert (conversation.last_inbound_at is not None) == is_reported
+        assert conversation.unread_count == 1
+    received = Message.objects.get()
+    assert received.provider_message_id == wamid
+    assert conversation.last_inbound_at == NOW
+    for id_, edited in ((session_id, "um"), (wamid, "dois")):
+        apply(wired, EditEvent("", id_, edited, at(len(edited) * 10), NUMBER))
+        received.refresh_from_db()
+        assert received.text == edited
+    # Neither does a session's reaction.
+    sent = accept(wired, to="+5511900000009")
+    attempt_of(sent, outcome=Outcome.ACCEPTED, route=Route.WWEBJS, provider_message_id="3EB0AA")
+    apply(wired, ReactionEvent("", "3EB0AA", "+5511900000009", "👍", NOW))
+    sent.conversation.refresh_from_db()
+    assert sent.conversation.last_inbound_at is None
 
 
 # -- Answering -------------------------------------------------------------------------------------

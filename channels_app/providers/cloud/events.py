@@ -122,7 +122,7 @@ def _read_change(field: str, value: Mapping[str, Any], account_id: str) -> Itera
     found = list(_parts(key, field, value, account_id, people))
     if is_standby:
         found = [_on_standby(event) for event in found] or [UnsupportedEvent(key, "standby:empty")]
-    yield from _pairs(key, people, found)
+    yield from _pairs(key, people, found, at=_latest(value))
     yield from found
 
 
@@ -133,11 +133,13 @@ def _parts(
     if field in ("messages", "smb_message_echoes"):
         for status in _dicts(value, "statuses"):
             yield _status(key, status)
-        for message in _dicts(value, "messages"):
-            yield _message(key, message, _sender(message, people, "from"))
         # Some resellers put several lists into one value.
-        for message in _dicts(value, "message_echoes"):
-            yield _message(key, message, _sender(message, people, "to"), outgoing=True)
+        for name, role in (("messages", "from"), ("message_echoes", "to")):
+            messages = _dicts(value, name)
+            is_only = len({str(message.get(role)) for message in messages}) == 1
+            for message in messages:
+                person = _sender(message, people, role, is_only=is_only)
+                yield _message(key, message, person, outgoing=role == "to")
         for call in _dicts(value, "calls"):
             yield _call(key, call)
         for error in _dicts(value, "errors"):
@@ -179,6 +181,7 @@ class _Person:
     number: str = ""
     user_id: str = ""
     also: tuple[Address, ...] = ()
+    former: tuple[Address, ...] = ()
     name: str = ""
     username: str = ""
 
@@ -204,11 +207,14 @@ def _person(contact: Mapping[str, Any]) -> _Person:
     )
 
 
-def _sender(message: Mapping[str, Any], people: Sequence[_Person], role: str) -> _Person:
+def _sender(
+    message: Mapping[str, Any], people: Sequence[_Person], role: str, *, is_only: bool = False
+) -> _Person:
     """Return the customer of a message: what it says itself, and what `contacts` adds.
 
     `role` is "from", or "to" for an echo. If the message itself names nobody, a single contact is
-    the sender.
+    the sender; also if both name an address of different kinds, and nobody else has written
+    (`is_only`).
     """
     own = _Person(
         number=_number(message.get(role)),
@@ -219,14 +225,16 @@ def _sender(message: Mapping[str, Any], people: Sequence[_Person], role: str) ->
         own = _changed(own, _dict(message, "system"))
     keys = {address.key for address in own.addresses}
     known = [p for p in people if keys & {address.key for address in p.addresses}]
-    if not keys and len(people) == 1:
-        known = list(people)
+    if not known and len(people) == 1 and message.get("type") != "system":
+        kinds = {one.kind for one in own.addresses} & {one.kind for one in people[0].addresses}
+        known = list(people) if not keys or (is_only and not kinds) else []
     also = tuple(chain(own.also, *(person.also for person in known)))
     card = "" if role == "to" else _shared_number(message)
     return _Person(
         number=_first(own.number, *(p.number for p in known), card),
         user_id=_first(own.user_id, *(p.user_id for p in known)),
         also=(*also, *([Address(Kind.PHONE, f"+{card}")] if card else [])),
+        former=own.former,
         name=_first(*(p.name for p in known)),
         username=_first(*(p.username for p in known)),
     )
@@ -240,15 +248,26 @@ def _changed(person: _Person, change: Mapping[str, Any]) -> _Person:
     if user_id and not former:
         in_text = _FORMER_ID.search(str(change.get("body") or ""))
         former = in_text[1] if in_text and in_text[2] == user_id else ""
+    customer = _number(change.get("customer"))
     before = named(
         phone_number=person.phone_number,
         user_id=former or person.user_id,
-        also=(*person.also, *_parent(change.get("previous_parent_user_id"))),
+        also=(
+            *([Address(Kind.PHONE, f"+{customer}")] if customer else []),
+            *person.also,
+            *_parent(change.get("previous_parent_user_id")),
+        ),
     )
-    return _Person(
-        number=number or person.number,
-        user_id=user_id or person.user_id,
-        also=(*_parent(change.get("parent_user_id")), *before),
+    if not (number or user_id or "changed_number" in str(change.get("type"))):
+        return replace(person, also=before)
+    now = _Person(number=number, user_id=user_id, also=_parent(change.get("parent_user_id")))
+    keys = {one.key for one in now.addresses}
+    kinds = {Kind.PHONE, *(one.kind for one in now.addresses)}
+    return replace(
+        now,
+        also=(*now.also, *before),
+        # An id that no other one replaces is still valid.
+        former=tuple(one for one in before if one.key not in keys and one.kind in kinds),
     )
 
 
@@ -272,20 +291,23 @@ def _id_update(key: str, update: Mapping[str, Any]) -> Event:
     """Read an element of `user_id_update`, which some accounts may still send (§10.1.6)."""
     user_id, parent = _dict(update, "user_id"), _dict(update, "parent_user_id")
     wa_id = _number(update.get("wa_id"))
-    former = _user_id(user_id.get("previous"))
-    addresses = named(
+    before = named(user_id=_user_id(user_id.get("previous")), also=_parent(parent.get("previous")))
+    now = named(
         phone_number=f"+{wa_id}" if wa_id else "",
         user_id=_user_id(user_id.get("current")),
-        also=(
-            *_parent(parent.get("current")),
-            *([Address(Kind.USER_ID, former)] if former else []),
-            *_parent(parent.get("previous")),
-        ),
+        also=_parent(parent.get("current")),
     )
-    return AddressEvent(key, addresses)
+    return AddressEvent(
+        key,
+        named(also=(*now, *before)),
+        former=tuple(one for one in before if one not in now),
+        at=from_seconds(update.get("timestamp")),
+    )
 
 
-def _pairs(key: str, people: Sequence[_Person], others: Sequence[Event]) -> Iterator[AddressEvent]:
+def _pairs(
+    key: str, people: Sequence[_Person], others: Sequence[Event], *, at: dt.datetime | None
+) -> Iterator[AddressEvent]:
     """Yield the addresses in `contacts` that no other event of the change names together.
 
     A status names no parent id, and comes too often to look for one.
@@ -299,7 +321,14 @@ def _pairs(key: str, people: Sequence[_Person], others: Sequence[Event]) -> Iter
             if not (only_statuses and address.kind == Kind.PARENT_USER_ID)
         }
         if len(keys) > 1 and not any(keys <= named_keys for named_keys in together):
-            yield AddressEvent(key, person.addresses)
+            yield AddressEvent(key, person.addresses, at=at)
+
+
+def _latest(value: Mapping[str, Any]) -> dt.datetime | None:
+    """Return the latest time in a change, at which its `contacts` were right."""
+    lists = ("statuses", "messages", "message_echoes", "calls")
+    parts = chain(*(_dicts(value, name) for name in lists))
+    return max(filter(None, (from_seconds(part.get("timestamp")) for part in parts)), default=None)
 
 
 def _named_by(event: Event) -> set[str]:
@@ -428,7 +457,7 @@ def _message(
         change = _change(key, type_, _dict(message, type_), by=by, name=person.name, at=at)
         if change:
             return change
-    if wamid is None or not (person.number or person.user_id):
+    if wamid is None or not person.addresses:
         return UnsupportedEvent(key, f"message:{type_[:60]}")
     found = contents.read(message)
     return MessageEvent(
@@ -437,6 +466,7 @@ def _message(
         phone_number=person.phone_number,
         user_id=person.user_id,
         also=person.also,
+        former=person.former,
         name=person.name,
         username=person.username,
         at=at,

@@ -16,17 +16,20 @@ from hypothesis import strategies as st
 from channels_app.incidents import incidents
 from channels_app.models import Channel
 from messaging import contacts, control, merging, names, selectors, words
+from messaging.delivery.accept import accept_message
 from messaging.inbound import handlers
 from messaging.inbound.replay import replay
 from messaging.live import publisher
 from messaging.models import Contact, Conversation, InboundEvent, Message
-from tests.messaging.support import envelope, post, read_events
+from tests.messaging.support import deliver, envelope, post, read_events, trail
 from tests.pages.html import parse
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.test import Client
     from rest_framework.test import APIClient
+
+    from tests.conftest import Provider
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("plain_static")]
 
@@ -296,6 +299,34 @@ def test_who_has_a_conversation_does_not_depend_on_the_order(
             transaction.set_rollback(True)
 
     in_any_order()
+
+
+def test_what_the_agent_sent_before_it_passed_the_conversation_takes_nothing(
+    channel: Channel,
+) -> None:
+    late = {**ECHO, "timestamp": str(NOW - 49)}
+    events = [*TALK[:3], ("standby", {"standby": {"message_echoes": [late]}}), PASSED]
+    for order in (events, [*events[:3], events[4], events[3]], events[::-1]):
+        with transaction.atomic():
+            for field, value in order:
+                arrive(channel, field, **value)
+            assert control.holder(Conversation.objects.get()) == ""
+            transaction.set_rollback(True)
+
+
+def test_our_own_message_takes_the_conversation(wired: Channel, graph: Provider) -> None:
+    for field, value in TALK[:3]:
+        arrive(wired, field, **value)
+    conversation = Conversation.objects.get()
+    assert control.holder(conversation) == "ai_agent"
+    sent = accept_message(user=None, conversation=conversation, text="oi").message
+    assert control.holder(Conversation.objects.get()) == "ai_agent"
+    deliver(sent)
+    assert trail(sent) == [("official", "accepted", "")]
+    assert control.holder(Conversation.objects.get()) == ""
+    # What came before that does not give it back.
+    arrive(wired, *TALK[3][:1], **TALK[3][1])
+    assert control.holder(Conversation.objects.get()) == ""
 
 
 def test_a_conversation_of_another_app_is_shown_as_such(
