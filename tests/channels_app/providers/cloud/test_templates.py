@@ -138,6 +138,17 @@ def test_metas_form_names_the_field_that_is_wrong(components: Any, key: str) -> 
     assert key in templates.errors(ORDER, components)
 
 
+def test_a_value_of_an_unknown_kind_of_button_is_left_to_meta() -> None:
+    row = {"id": "1", "name": "a", "language": "pt_BR", "components": [
+        {"type": "BODY", "text": "Olá"},
+        {"type": "BUTTONS", "buttons": [{"type": "ORDER_DETAILS", "text": "Pagar"}]},
+    ]}  # fmt: skip
+    definition = templates.read(row)
+    assert definition is not None
+    given = [button(0, "order_details", type="action", action={"order_details": {}})]
+    assert templates.errors(definition, given) == {}
+
+
 def test_the_fields_of_a_card_are_named_by_its_number() -> None:
     bad = [CARDS[0], {**CARDS[1], "header": {"media": "u1"}}]
     with pytest.raises(InvalidParameters) as raised:
