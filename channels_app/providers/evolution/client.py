@@ -356,7 +356,7 @@ def expresses(type_: str, content: Any) -> bool:
     except Rejected:
         return False
     contacts = content.get("contacts") if isinstance(content, Mapping) else content
-    return bool(cards) and not any(map(_has_more, contacts))
+    return bool(cards) and not any(map(_has_more, contacts or ()))
 
 
 def _has_more(contact: Mapping[str, Any]) -> bool:
