@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from accounts.models import ApiToken
+from accounts.models import ApiToken, Team
 
 if TYPE_CHECKING:
     _ApiTokenAdmin = admin.ModelAdmin[ApiToken]
+    _TeamAdmin = admin.ModelAdmin[Team]
 else:
-    _ApiTokenAdmin = admin.ModelAdmin
+    _ApiTokenAdmin = _TeamAdmin = admin.ModelAdmin
 
 
 @admin.register(ApiToken)
@@ -29,3 +30,10 @@ class ApiTokenAdmin(_ApiTokenAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+@admin.register(Team)
+class TeamAdmin(_TeamAdmin):
+    list_display = ("name", "created_at")
+    search_fields = ("name", "members__username")
+    filter_horizontal = ("members",)

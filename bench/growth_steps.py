@@ -234,7 +234,12 @@ def _rest() -> dict[str, Step]:
         "conversations": "/api/conversations/",
         "conversations?channel": f"/api/conversations/?channel={busiest.channel_id}",
         "conversations?search": f"/api/conversations/?search={contact.name.split()[-1]}",
+        "conversations?assignee": "/api/conversations/?assignee=none&status=open",
+        "conversations?unread": "/api/conversations/?unread=true",
         "calls": f"/api/conversations/{busiest.pk}/calls/",
+        "search, word of every message": "/api/search/?q=orders",
+        "search, word of one message": f"/api/search/?q={named.client_reference}",
+        "search without result": "/api/search/?q=nobody",
     }
 
     def get(address: str) -> None:

@@ -184,6 +184,20 @@ class ChannelAdmin(_ChannelAdmin):
             },
         ),
         (
+            _("Inbox"),
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    "team",
+                    "assignee",
+                    "greeting",
+                    "away_message",
+                    "opening_hours",
+                    "time_zone",
+                ),
+            },
+        ),
+        (
             _("Evolution API"),
             {"fields": ("evolution_url", "evolution_api_key", "instance_name", "calls_api_key")},
         ),

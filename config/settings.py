@@ -258,6 +258,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
         "WwebjsStateEnum": "channels_app.providers.sessions.STATE_CHOICES",
+        "ConversationStatusEnum": "messaging.models.Conversation.Status",
         "MessageRouteEnum": "channels_app.providers.engines.ENGINES",
     },
     "POSTPROCESSING_HOOKS": [

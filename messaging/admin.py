@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from messaging import selectors
 from messaging.inbound.replay import replay
 from messaging.models import (
+    AutomaticAnswer,
     CallAttempt,
     Contact,
     ContactAddress,
@@ -19,7 +20,10 @@ from messaging.models import (
     Conversation,
     DeliveryAttempt,
     InboundEvent,
+    Label,
     Message,
+    Note,
+    QuickReply,
     Rate,
 )
 
@@ -95,9 +99,18 @@ class ContactMergeAdmin(ReadOnly, _ModelAdmin):
 
 @admin.register(Conversation)
 class ConversationAdmin(ReadOnly, _ModelAdmin):
-    list_display = ("contact", "channel", "last_message_at", "last_inbound_at", "unread_count")
-    list_filter = ("channel",)
-    list_select_related = ("contact", "channel")
+    list_display = (
+        "contact",
+        "channel",
+        "status",
+        "assignee",
+        "team",
+        "last_message_at",
+        "last_inbound_at",
+        "unread_count",
+    )
+    list_filter = ("channel", "status", "team", "assignee", "labels")
+    list_select_related = ("contact", "channel", "assignee", "team")
     search_fields = ("contact__name", "contact__phone_number")
 
 
@@ -202,3 +215,32 @@ class InboundEventAdmin(ReadOnly, _ModelAdmin):
         done, failed = replay(ids=list(queryset.values_list("pk", flat=True)))
         result = _("%(done)d processed, %(again)d failed again") % {"done": done, "again": failed}
         self.message_user(request, result, messages.WARNING if failed else messages.SUCCESS)
+
+
+@admin.register(Label)
+class LabelAdmin(_ModelAdmin):
+    list_display = ("name", "color", "created_at")
+    search_fields = ("name",)
+
+
+@admin.register(QuickReply)
+class QuickReplyAdmin(_ModelAdmin):
+    list_display = ("shortcut", "owner", "updated_at")
+    list_filter = ("owner",)
+    list_select_related = ("owner",)
+    search_fields = ("shortcut", "text")
+
+
+@admin.register(Note)
+class NoteAdmin(ReadOnly, _ModelAdmin):
+    list_display = ("created_at", "author", "conversation")
+    list_filter = ("author", "created_at")
+    list_select_related = ("author", "conversation__contact", "conversation__channel")
+    search_fields = ("text",)
+
+
+@admin.register(AutomaticAnswer)
+class AutomaticAnswerAdmin(ReadOnly, _ModelAdmin):
+    list_display = ("created_at", "kind", "conversation", "message")
+    list_filter = ("kind", "day")
+    list_select_related = ("message", "conversation__contact", "conversation__channel")

@@ -15,6 +15,7 @@ from channels_app.providers.events import CallStatus
 from core import phone_numbers
 from messaging import contacts, sequence
 from messaging.delivery import statuses
+from messaging.inbox import work
 from messaging.live import publisher
 from messaging.models import CallAttempt, Conversation
 
@@ -90,6 +91,7 @@ def note_incoming(channel: Channel, event: CallEvent) -> None:
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, call.created_at])),
         unread_count=F("unread_count") + 1,
+        **work.reopening(conversation),
     )
     publisher.call_changed(call)
 

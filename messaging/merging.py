@@ -25,6 +25,7 @@ from channels_app.providers.addresses import Kind
 from core import phone_numbers
 from messaging import control, names, words
 from messaging.delivery import policy
+from messaging.inbox import states
 from messaging.live import publisher
 from messaging.models import (
     CallAttempt,
@@ -83,6 +84,8 @@ def merge(one: Contact, other: Contact, *, reason: str = "", user: User | None =
     merged.phone_number, merged.user_id, merged.merged_into = None, None, kept
     merged.save(update_fields=["phone_number", "user_id", "merged_into"])
     _keep_wish(kept, merged)
+    # The merged contact keeps its own, for an undo.
+    kept.custom_fields = merged.custom_fields | kept.custom_fields
     names.adopt(kept, merged)
     _adopt(kept, values)
     for conversation in theirs:
@@ -286,6 +289,7 @@ def _join(source: Conversation, target: Conversation) -> None:
         last_message_at=_later(target.last_message_at, source.last_message_at),
         last_inbound_at=_later(target.last_inbound_at, source.last_inbound_at),
         unread_count=F("unread_count") + source.unread_count,
+        **(states.REOPENED if source.status == states.OPEN and source.unread_count else {}),
         **control.adopted(target, source),
     )
     source.merged_into = target

@@ -23,6 +23,16 @@ from channels_app.providers.events import CallStatus, Receipt
 from channels_app.providers.message_keys import message_key
 from core.fields import EncryptedFileNameField
 from messaging.delivery import statuses
+from messaging.inbox.models import (
+    AutomaticAnswer,
+    Label,
+    MessageWords,
+    Note,
+    PersonalState,
+    QuickReply,
+)
+
+__all__ = ["AutomaticAnswer", "Label", "MessageWords", "Note", "PersonalState", "QuickReply"]
 
 
 class Contact(models.Model):
@@ -75,6 +85,10 @@ class Contact(models.Model):
         _("stopped marketing messages"), default=False, db_default=False
     )
     marketing_wish_at = models.DateTimeField(_("wish of marketing since"), null=True, blank=True)
+    # What staff note of the customer: text by the name of the field (`inbox.custom_fields`).
+    custom_fields = models.JSONField(
+        _("custom fields"), default=dict, blank=True, db_default=Value({}, models.JSONField())
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:
@@ -195,12 +209,27 @@ class ConversationManager(models.Manager["Conversation"]):
         return super().get_queryset().filter(merged_into=None)
 
 
+def _latest() -> tuple[models.OrderBy, models.OrderBy]:
+    return F("last_message_at").desc(nulls_last=True), F("id").desc()
+
+
+# Unassigned conversations come before all others. Without parameters, so that the index is used.
+HAS_ASSIGNEE = models.Func(
+    F("assignee"), template="(%(expressions)s IS NOT NULL)", output_field=models.BooleanField()
+)
+
+
 class Conversation(models.Model):
     """All messages between one channel and one contact.
 
     A conversation that was joined to another one keeps its row (`merged_into`); only `everything`
     has it. Its messages are in the other one and name it as `merged_from`.
     """
+
+    class Status(models.TextChoices):
+        OPEN = "open", _("open")
+        SNOOZED = "snoozed", _("snoozed")
+        RESOLVED = "resolved", _("resolved")
 
     channel = models.ForeignKey(
         Channel,
@@ -215,6 +244,34 @@ class Conversation(models.Model):
     last_message_at = models.DateTimeField(_("last message at"), null=True)
     last_inbound_at = models.DateTimeField(_("last inbound at"), null=True)
     unread_count = models.PositiveIntegerField(_("unread count"), default=0)
+    # Who works on it: a new one goes to the channel's team and person.
+    assignee = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("assignee"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="assigned_conversations",
+        db_index=False,  # an index begins with it
+    )
+    team = models.ForeignKey(
+        "accounts.Team",
+        verbose_name=_("team"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="conversations",
+        db_index=False,  # an index begins with it
+    )
+    status = models.CharField(
+        _("status"), max_length=10, choices=Status, default=Status.OPEN, db_default=Status.OPEN
+    )
+    snoozed_until = models.DateTimeField(_("snoozed until"), null=True, blank=True)
+    labels = models.ManyToManyField(
+        Label, verbose_name=_("labels"), blank=True, related_name="conversations"
+    )
+    # When somebody last changed one of these, other than by a message.
+    changed_at = models.DateTimeField(null=True, editable=False)
     # Which other app has the conversation at Meta (`messaging.control`), and the time of the latest
     # event that says who has it.
     controlled_by = models.CharField(
@@ -244,7 +301,12 @@ class Conversation(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["channel", "contact"], name="conversation_once_per_channel_and_contact"
-            )
+            ),
+            models.CheckConstraint(
+                name="conversation_snoozed_until_a_time",
+                condition=Q(status="snoozed", snoozed_until__isnull=False)
+                | (~Q(status="snoozed") & Q(snoozed_until__isnull=True)),
+            ),
         ]
         indexes = [
             models.Index(
@@ -262,10 +324,39 @@ class Conversation(models.Model):
                 condition=Q(merged_into__isnull=False),
                 name="conversation_merged_into",
             ),
+            # The filters of the list, each in its order.
+            models.Index(
+                F("assignee"),
+                *_latest(),
+                condition=Q(assignee__isnull=False),
+                name="conversation_of_person",
+            ),
+            models.Index(
+                F("team"), *_latest(), condition=Q(team__isnull=False), name="conversation_of_team"
+            ),
+            models.Index(*_latest(), condition=Q(unread_count__gt=0), name="conversation_unread"),
+            models.Index(
+                HAS_ASSIGNEE, *_latest(), condition=Q(status="open"), name="conversation_open"
+            ),
+            models.Index(
+                fields=["snoozed_until"], condition=Q(status="snoozed"), name="conversation_snoozed"
+            ),
+            models.Index(
+                fields=["changed_at"],
+                condition=Q(changed_at__isnull=False),
+                name="conversation_changed",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.contact} · {self.channel}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Give a new conversation to the channel's team and person."""
+        if self._state.adding:
+            self.team_id = self.team_id or self.channel.team_id
+            self.assignee_id = self.assignee_id or self.channel.assignee_id
+        super().save(*args, **kwargs)
 
     @cached_property
     def has_written(self) -> bool:

@@ -10,20 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import (
-    BooleanField,
     Count,
     F,
-    Func,
     OuterRef,
     Prefetch,
     Q,
     QuerySet,
     Subquery,
-    Value,
     prefetch_related_objects,
 )
-from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce, Upper
+from django.db.models.functions import Coalesce, Lower
+from django.db.models.lookups import Contains
 from django.utils import timezone
 
 from channels_app import extensions
@@ -31,10 +28,13 @@ from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident
 from channels_app.providers import addresses, engines
 from channels_app.providers.addresses import Kind
-from core import phone_numbers
+from core import phone_numbers, search_text
 from messaging.delivery import fallback_share, policy, statuses
+from messaging.inbox import notes
+from messaging.inbox import search as full_text
 from messaging.live import publisher
 from messaging.models import (
+    HAS_ASSIGNEE,
     NEEDS_A_PERSON,
     STOPPED,
     CallAttempt,
@@ -43,7 +43,9 @@ from messaging.models import (
     Conversation,
     DeliveryAttempt,
     InboundEvent,
+    Label,
     Message,
+    Note,
 )
 
 LATEST_FIRST = (F("last_message_at").desc(nulls_last=True), F("id").desc())
@@ -92,30 +94,64 @@ def awaiting_confirmation() -> QuerySet[Message]:
 
 
 def conversation_list(
-    *, search: str = "", channel: int | None = None, attention: bool = False
+    *,
+    search: str = "",
+    channel: int | None = None,
+    attention: bool = False,
+    unread: bool = False,
+    assignee: int | None = None,
+    unassigned: bool = False,
+    team: int | None = None,
+    status: str = "",
+    label: str = "",
+    unassigned_first: bool = False,
 ) -> QuerySet[Conversation]:
     """Return the rows of conversations, latest first: call `with_latest` on the displayed page.
 
-    `attention` restricts them to those with a message that needs a person.
+    The filters combine. `search`: the contact, or one of the newest messages with the words
+    (`inbox.search`). `attention`: a message needs a person. `assignee` and `team` are ids;
+    `unassigned`: nobody has it; `label`: a name in any case. With `unassigned_first` those that
+    nobody has come before all others.
     """
     conversations = Conversation.objects.all()
     if search:
-        conversations = conversations.filter(contact__in=_contacts_matching(search))
+        by_contact = Conversation.objects.filter(contact__in=_contacts_matching(search))
+        by_message = Conversation.objects.filter(pk__in=full_text.conversations_with(search))
+        # A union, because no index serves a condition with OR.
+        found = by_contact.order_by().values("pk").union(by_message.order_by().values("pk"))
+        conversations = conversations.filter(pk__in=found)
     if channel is not None:
         conversations = conversations.filter(channel_id=channel)
     if attention:
         conversations = conversations.filter(pk__in=_needs_attention().values("conversation_id"))
-    return conversations.order_by(*LATEST_FIRST)
+    if unread:
+        conversations = conversations.filter(unread_count__gt=0)
+    if assignee is not None:
+        conversations = conversations.filter(assignee_id=assignee)
+    if unassigned:
+        conversations = conversations.filter(assignee=None)
+    if team is not None:
+        conversations = conversations.filter(team_id=team)
+    if status:
+        conversations = conversations.filter(status=status)
+    if label:
+        labels = Label.objects.annotate(lower_name=Lower("name"))
+        named = labels.filter(lower_name=label.strip().lower())
+        conversations = conversations.filter(labels__in=named.values("pk"))
+    order = (HAS_ASSIGNEE, *LATEST_FIRST) if unassigned_first else LATEST_FIRST
+    return conversations.order_by(*order)
 
 
 def _contacts_matching(search: str) -> QuerySet[Contact]:
     """Return the contacts whose name, username or id contains the text, or a number its digits.
 
-    A complete number is found in any spelling.
+    A complete number is found in any spelling. Accents and case make no difference.
     """
     digits = "".join(filter(str.isdigit, search))
     wanted = search.strip()
-    numbers = Q(kind=Kind.PHONE) & _containing(Q(value__contains=digits), F("value"), digits)
+    numbers = Q(kind=Kind.PHONE) & full_text.containing(
+        Q(value__contains=digits), F("value"), digits
+    )
     by_address = numbers if digits else Q(pk__in=[])
     by_address |= Q(key__in=_as_keys(wanted))
     return Contact.objects.filter(
@@ -126,7 +162,10 @@ def _contacts_matching(search: str) -> QuerySet[Contact]:
 
 
 def _named_like(field: str, text: str) -> QuerySet[Contact, Any]:
-    match = _containing(Q((f"{field}__icontains", text)), Upper(field), text.upper())
+    folded, column = search_text.fold(text), full_text.Fold(F(field))
+    if not folded:
+        return Contact.objects.none().values("pk")
+    match = full_text.containing(Q(Contains(column, folded)), column, folded)
     return Contact.objects.filter(match).values("pk")
 
 
@@ -139,30 +178,11 @@ def _as_keys(text: str) -> list[str]:
         return [address.key] if address else []
 
 
-def _containing(match: Q, field: Combinable, text: str) -> Q:
-    """Return the match so that the index on the field's trigrams can find it.
-
-    PostgreSQL's own pg_trgm is not everywhere (migration 0003). A shorter text has no trigrams.
-    """
-    if len(text) < 3:
-        return match
-    return Q(TrigramsContain(field, Value(text))) & match
-
-
-class TrigramsContain(Func):
-    """Whether a text contains all sequences of three characters of another."""
-
-    template = "alterna_trigrams(%(expressions)s)"
-    arg_joiner = ") @> alterna_trigrams("
-    arity = 2
-    output_field = BooleanField()
-
-
 def conversations_for_programs() -> QuerySet[Conversation]:
     """Return conversations with `sort_at`, which is never null, for cursor pagination."""
     conversations = Conversation.objects.select_related("channel", "contact")
     return conversations.prefetch_related(
-        "contact__addresses", "channel__fallback_routes"
+        "contact__addresses", "channel__fallback_routes", "labels"
     ).annotate(sort_at=Coalesce("last_message_at", "created_at"))
 
 
@@ -189,7 +209,8 @@ def with_latest(
     # A scheduled message has a time in the future.
     newest = newest.exclude(decision=policy.WAITING_SCHEDULE)
     called = CallAttempt.objects.filter(conversation=OuterRef("pk"), incoming=True)
-    complete = Conversation.objects.select_related("channel", "contact").annotate(
+    shown = Conversation.objects.select_related("channel", "contact", "assignee", "team")
+    complete = shown.prefetch_related("labels").annotate(
         latest_id=Subquery(newest.values("id")[:1]),
         call_id=Subquery(called.order_by("-created_at", "-id").values("id")[:1]),
     )
@@ -205,28 +226,40 @@ def with_latest(
 
 @dataclass(frozen=True, slots=True)
 class MessagePage:
-    """Messages, oldest first, the calls among them, and whether there are older messages."""
+    """Messages, oldest first, the calls and notes among them, and what is before and after them."""
 
     messages: list[Message]
     has_older: bool
     calls: list[CallAttempt] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    has_newer: bool = False
 
     @property
-    def entries(self) -> list[Message | CallAttempt]:
-        """Messages and calls, oldest first."""
-        entries: list[Message | CallAttempt] = [*self.messages, *self.calls]
+    def entries(self) -> list[Message | CallAttempt | Note]:
+        """Messages, calls and notes, oldest first."""
+        entries: list[Message | CallAttempt | Note] = [*self.messages, *self.calls, *self.notes]
         return sorted(entries, key=lambda entry: entry.created_at)
 
 
 def message_page(
-    conversation: Conversation, *, before: uuid.UUID | None = None, limit: int = 40
+    conversation: Conversation,
+    *,
+    before: uuid.UUID | None = None,
+    since: uuid.UUID | None = None,
+    limit: int = 40,
+    with_notes: bool = False,
 ) -> MessagePage:
     """Return the messages just before the one with the id `before`, or the newest ones.
 
-    An unknown `before` returns an empty page.
+    With `since` they are that message and those that follow it. An unknown id returns an empty
+    page. Notes only if `with_notes`: they need a permission of their own.
     """
     page = messages().filter(conversation=conversation)
     called = calls().filter(conversation=conversation)
+    noted = notes.of(conversation.pk) if with_notes else Note.objects.none()
+    beside: list[QuerySet[Any]] = [called, noted]
+    if since is not None:
+        return _page_from(page, beside, since, limit)
     if before is not None:
         anchor = conversation.messages.filter(pk=before).first()
         if anchor is None:
@@ -234,13 +267,40 @@ def message_page(
         page = page.filter(
             Q(created_at__lt=anchor.created_at) | Q(created_at=anchor.created_at, id__lt=before)
         )
-        called = called.filter(created_at__lt=anchor.created_at)
+        beside = [rows.filter(created_at__lt=anchor.created_at) for rows in beside]
     newest_first = list(page.order_by("-created_at", "-id")[: limit + 1])
     has_older = len(newest_first) > limit
     shown = newest_first[:limit][::-1]
     if has_older:
-        called = called.filter(created_at__gte=shown[0].created_at)
-    return MessagePage(shown, has_older, list(called))
+        beside = [rows.filter(created_at__gte=shown[0].created_at) for rows in beside]
+    shown_calls, shown_notes = map(list, beside)
+    is_newest = before is None
+    return MessagePage(shown, has_older, shown_calls, shown_notes, has_newer=not is_newest)
+
+
+def _page_from(
+    page: QuerySet[Message], beside: list[QuerySet[Any]], since: uuid.UUID, limit: int
+) -> MessagePage:
+    first = page.filter(pk=since).first()
+    if first is None:
+        return MessagePage([], has_older=False)
+    later = Q(created_at__gt=first.created_at) | Q(created_at=first.created_at, id__gte=since)
+    oldest_first = list(page.filter(later).order_by("created_at", "id")[: limit + 1])
+    has_newer = len(oldest_first) > limit
+    beside = [rows.filter(created_at__gte=first.created_at) for rows in beside]
+    if has_newer:
+        beside = [rows.filter(created_at__lt=oldest_first[limit].created_at) for rows in beside]
+    has_older = page.exclude(later).exists()
+    shown_calls, shown_notes = map(list, beside)
+    shown = oldest_first[:limit]
+    return MessagePage(shown, has_older, shown_calls, shown_notes, has_newer=has_newer)
+
+
+def first_message_of(conversation: Conversation, day: dt.date) -> Message | None:
+    """Return the first message of a day of the current time zone or after it, for a jump to it."""
+    midnight = timezone.make_aware(dt.datetime.combine(day, dt.time.min))
+    found = conversation.messages.filter(created_at__gte=midnight)
+    return found.order_by("created_at", "id").first()
 
 
 def mark_read(conversation: Conversation) -> None:

@@ -11,6 +11,7 @@ from procrastinate.contrib.django import app
 from core.queue import PRIORITY_MONITORING
 from messaging import queue, reading, retention
 from messaging.delivery import deadlines, fallback_share, reconcile, runner, sweeper
+from messaging.inbox import auto_answers, work
 from messaging.media import files
 
 log = structlog.get_logger(__name__)
@@ -57,6 +58,31 @@ async def rescue_stalled_jobs(context: procrastinate.JobContext, timestamp: int)
 def sweep(timestamp: int) -> None:
     """Queue the download of awaited files without a job, and end new-chat blocks."""
     sweeper.sweep()
+
+
+@app.periodic(cron="* * * * * */10")
+@app.task(
+    name="messaging.wake_snoozed",
+    queue="care",
+    priority=PRIORITY_MONITORING,
+    queueing_lock="wake_snoozed",
+)
+def wake_snoozed(timestamp: int) -> None:
+    """Open the snoozed conversations whose time has come."""
+    work.wake_snoozed()
+
+
+@app.periodic(cron="* * * * * */10")
+@app.task(
+    name="messaging.answer_automatically",
+    queue="care",
+    priority=PRIORITY_MONITORING,
+    lock="answer_automatically",
+    queueing_lock="answer_automatically",
+)
+def answer_automatically(timestamp: int) -> None:
+    """Send the greetings and out-of-hours answers of the channels that have them."""
+    auto_answers.answer_new_messages()
 
 
 @app.periodic(cron="* * * * * */5")

@@ -19,7 +19,9 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.settings import api_settings
 from rest_framework.validators import UniqueValidator
 
+from accounts import people
 from accounts.access import user_of
+from accounts.models import Team
 from channels_app.api.fields import time_field
 from channels_app.channels import save_channel
 from channels_app.connections import remote_sessions
@@ -121,6 +123,25 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
     fallbacks = FallbackSerializer(
         many=True, required=False, help_text="The fallbacks, in the order in which they are tried."
     )
+    team = serializers.PrimaryKeyRelatedField(
+        queryset=Team.objects.all(),
+        required=False,
+        allow_null=True,
+        help_text="The team that its new conversations go to.",
+    )
+    assignee = serializers.PrimaryKeyRelatedField(
+        queryset=people.active_staff(),
+        required=False,
+        allow_null=True,
+        help_text="The person that its new conversations go to.",
+    )
+    opening_hours = serializers.DictField(
+        child=serializers.ListField(
+            child=serializers.ListField(child=serializers.CharField(max_length=5))
+        ),
+        required=False,
+        help_text='`{"mon": [["08:00", "18:00"]]}`; empty: always open.',
+    )
     fallback_for = FallingBackSerializer(many=True, read_only=True)
     coexistence = serializers.BooleanField(
         source="primary.coexistence",
@@ -163,6 +184,7 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             "fallback_max_age_minutes", "fallback_per_minute", "fallback_new_chats_per_day",
             "fallback_despite_limits", "messages_per_second", "coexistence",
             "calls_api_key", "previous_session",
+            "team", "assignee", "greeting", "away_message", "opening_hours", "time_zone",
             "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
             "breaker_opened_at", "breaker_code", "wwebjs_breaker_opened_at", "wwebjs_breaker_code",
             "new_chats_stopped_until", "new_chats_lifted_at", "new_chats_lifted_by",

@@ -4,12 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from django.conf import settings
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Prefetch, prefetch_related_objects
 from django.utils.translation import gettext_lazy as _
 
+from channels_app import opening_hours
 from channels_app.models.credentials import MODELS, SECRETS, SETTINGS, Credentials
 from channels_app.models.provider import Provider
 from channels_app.providers import engines
@@ -132,6 +134,41 @@ class Channel(models.Model):
     )
     calls_api_key = EncryptedTextField(_("key for calls"), blank=True)
 
+    # To whom its new conversations go.
+    team = models.ForeignKey(
+        "accounts.Team",
+        verbose_name=_("team"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="channels",
+    )
+    assignee = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("assignee"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    greeting = models.TextField(
+        _("greeting"), blank=True, default="", db_default="", max_length=1024
+    )
+    away_message = models.TextField(
+        _("out-of-hours answer"), blank=True, default="", db_default="", max_length=1024
+    )
+    opening_hours = models.JSONField(
+        _("opening hours"),
+        default=dict,
+        blank=True,
+        db_default=models.Value({}, models.JSONField()),
+        help_text=_('Such as {"mon": [["08:00", "18:00"]]}. Empty: always open.'),
+    )
+    # Empty: that of the installation.
+    time_zone = models.CharField(
+        _("time zone"), max_length=64, blank=True, default="", db_default=""
+    )
+
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(_("last change"), auto_now=True)
 
@@ -200,6 +237,10 @@ class Channel(models.Model):
             errors[NON_FIELD_ERRORS] = _("Only an official channel has a fallback.")
         for model in self._changed_credentials:
             self._clean_credentials(model, errors)
+        if error := opening_hours.error_in(self.opening_hours):
+            errors["opening_hours"] = error
+        if self.time_zone and not opening_hours.is_time_zone(self.time_zone):
+            errors["time_zone"] = _("There is no such time zone.")
         if errors:
             raise ValidationError(errors)
 
@@ -227,6 +268,11 @@ class Channel(models.Model):
             text = _("“%(name)s” has no address, key or instance name. Complete it first.")
             return str(text) % {"name": other.name}
         return ""
+
+    @property
+    def local_time_zone(self) -> str:
+        """The name of the time zone of its opening hours."""
+        return self.time_zone or settings.TIME_ZONE
 
     # -- credentials -------------------------------------------------------------------------------
 

@@ -14,8 +14,10 @@ from rest_framework.response import Response
 from accounts.access import user_of
 from accounts.permissions import StaffMayChange, StaffWithModelPermissions
 from messaging import contacts, merging
+from messaging.api.inbox import with_errors
 from messaging.api.serializers import ContactSerializer, MergeSerializer, SplitSerializer
 from messaging.api.views import NewestFirst
+from messaging.inbox import custom_fields
 from messaging.models import Contact
 
 
@@ -37,12 +39,17 @@ class ContactViewSet(
         return merging.current(contact)
 
     def partial_update(self, request: Request, **kwargs: Any) -> Response:
-        """Rename a contact. An empty name leaves it to the customer's own again."""
+        """Rename a contact; an empty name leaves it to the customer's own again.
+
+        `custom_fields`: only those that are named change.
+        """
         contact = self.get_object()
         fields = self.get_serializer(contact, data=request.data, partial=True)
         fields.is_valid(raise_exception=True)
         if "name" in fields.validated_data:
             contacts.rename(contact, fields.validated_data["name"])
+        if "custom_fields" in fields.validated_data:
+            with_errors(custom_fields.change, contact, fields.validated_data["custom_fields"])
         return Response(self.get_serializer(contact).data)
 
     @extend_schema(

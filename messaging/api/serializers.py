@@ -186,6 +186,8 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     to = serializers.SerializerMethodField()
     route = serializers.ChoiceField(choices=list(engines.ENGINES), allow_null=True)
     icon = serializers.ChoiceField(choices=[*statuses.Icon, ""])
+    # "": the rule of its channel.
+    on_undelivered = serializers.ChoiceField(choices=[*Channel.OnUndelivered.choices, ("", "")])
     error = serializers.SerializerMethodField()
     context = serializers.SerializerMethodField()  # type: ignore[assignment]
     summary = serializers.SerializerMethodField()
@@ -423,10 +425,17 @@ class ContactSerializer(serializers.ModelSerializer[Contact]):
     """A customer. `phone_number` and `user_id` are the present ones of all `addresses`."""
 
     addresses = AddressSerializer(many=True, read_only=True)
+    custom_fields = serializers.DictField(
+        child=serializers.CharField(allow_blank=True, max_length=1000),
+        required=False,
+        help_text="What staff note of the customer. An empty value removes its field.",
+    )
 
     class Meta:
         model = Contact
-        fields = ["id", "name", "phone_number", "user_id", "username", "addresses"]
+        fields = [
+            "id", "name", "phone_number", "user_id", "username", "addresses", "custom_fields",
+        ]  # fmt: skip
         read_only_fields = ["id", "phone_number", "user_id", "username", "addresses"]
 
 
@@ -454,6 +463,7 @@ class SplitSerializer(serializers.Serializer[Any]):
 
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):
     contact = ContactSerializer()
+    labels: Any = serializers.SlugRelatedField(slug_field="name", many=True, read_only=True)
     reachable = serializers.SerializerMethodField()
     controlled_by = serializers.SerializerMethodField()
 
@@ -461,7 +471,8 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
         model = Conversation
         fields = [
             "id", "channel", "contact", "unread_count", "last_message_at", "last_inbound_at",
-            "created_at", "reachable", "controlled_by",
+            "assignee", "team", "status", "snoozed_until", "labels", "created_at", "reachable",
+            "controlled_by",
         ]  # fmt: skip
         read_only_fields = fields
 

@@ -30,6 +30,7 @@ from channels_app.providers import addresses, engines
 from channels_app.providers.addresses import Address, Kind
 from core import phone_numbers
 from messaging import contacts, reading, selectors
+from messaging.api.inbox import ConversationFilter, InboxActions
 from messaging.api.parsers import UploadParser
 from messaging.api.planning import PlanningActions
 from messaging.api.problems import PROBLEM
@@ -246,25 +247,11 @@ class MediaViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Media]):
         return file_response(request._request, self.get_object(), download=True)
 
 
-class ConversationFilter(django_filters.FilterSet):
-    channel = django_filters.ModelChoiceFilter(queryset=Channel.objects.all())
-    search = django_filters.CharFilter(method="filter_search")
-
-    class Meta:
-        model = Conversation
-        fields: list[str] = []
-
-    def filter_search(
-        self, queryset: QuerySet[Conversation], name: str, text: str
-    ) -> QuerySet[Conversation]:
-        return queryset.filter(pk__in=selectors.conversation_list(search=text).values("pk"))
-
-
 class LatestFirst(NewestFirst):
     ordering = ("-sort_at", "-id")
 
 
-class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
+class ConversationViewSet(InboxActions, viewsets.ReadOnlyModelViewSet[Conversation]):
     """Conversations, the most recently active first."""
 
     serializer_class = ConversationSerializer

@@ -46,6 +46,7 @@ from messaging.delivery import attempts, quotes, statuses
 from messaging.delivery.statuses import Route, Status
 from messaging.inbound import account, amendments, answers, echoes, pending_events
 from messaging.inbound.amendments import Amendment
+from messaging.inbox import work
 from messaging.live import publisher
 from messaging.media import files
 from messaging.models import (
@@ -390,6 +391,7 @@ def _caused_by(
         changes["last_inbound_at"] = max(filter(None, latest))
     if kind.unread and not event.outgoing:
         changes["unread_count"] = F("unread_count") + 1
+        changes |= work.reopening(conversation)
     return changes
 
 

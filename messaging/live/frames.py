@@ -2,7 +2,9 @@
 
 A frame is `{"kind", "key", "version", "html", "sort"}`: the page replaces the element that has the
 key with `html`, unless it already shows that version or a newer one. `alarms` lists all open
-alerts. Other frames have a kind only: `reload`, and `refresh` (load the figures again).
+alerts. A `work` or `note` frame has `data` instead of `html`: who works on a conversation, its
+status and labels; a private note. Other frames have a kind only: `reload`, and `refresh` (load the
+figures again).
 
 A push may get lost, so the changes are also polled periodically. `SentFrames` records what was sent
 recently, so that polling sends nothing twice.
@@ -25,12 +27,14 @@ from django.db.models import Max, QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
+from accounts import people
 from channels_app import extensions
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Connection, Incident
 from messaging import selectors
+from messaging.inbox import notes
 from messaging.live import publisher
-from messaging.models import CallAttempt, Conversation, Message
+from messaging.models import CallAttempt, Conversation, Message, Note
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -43,7 +47,7 @@ OVERLAP = dt.timedelta(seconds=30)
 # If there are more changes, the page is reloaded instead.
 MAX_CHANGES = 200
 # Frames of these kinds carry the version of their row; other versions are times.
-ROW_VERSIONED = ("message", "call")
+ROW_VERSIONED = ("message", "call", "note")
 
 
 class SentFrames:
@@ -94,7 +98,8 @@ def _stamped(frame: Frame) -> tuple[str, Any]:
     if frame["kind"] in ROW_VERSIONED:
         return key, frame["version"]
     # If the version is a time, the content shows whether anything changed.
-    content = re.sub(r'data-version="\d+"', "", str(frame.get("html", frame.get("alarms"))))
+    shown = next((frame[name] for name in ("html", "alarms", "data") if name in frame), None)
+    content = re.sub(r'data-version="\d+"', "", str(shown))
     return key, hash(content)
 
 
@@ -226,6 +231,15 @@ def _conversations_changed(values: set[str], since: dt.datetime) -> set[str]:
     return {value for value, pk in ids.items() if pk in changed}
 
 
+def _time_lines_changed(values: set[str], since: dt.datetime) -> set[str]:
+    """Return those of these conversations of which anything changed since then."""
+    touched = Conversation.objects.filter(
+        pk__in=[int(value) for value in values], changed_at__gte=since
+    )
+    ids = map(str, touched.order_by().values_list("pk", flat=True))
+    return _conversations_changed(values, since) | (set(ids) & values)
+
+
 class AttemptHistoryView(StatsView):
     """Reports that a message of the conversation in the parameter changed."""
 
@@ -254,8 +268,9 @@ class InboxView(View):
     def catch_up(self, since: dt.datetime, sent: SentFrames) -> list[Frame]:
         written = Message.objects.filter(updated_at__gte=since)
         called = CallAttempt.objects.filter(updated_at__gte=since, incoming=True)
-        # Two queries: each uses an index; a combined one would scan all conversations.
-        changed = {
+        assigned = Conversation.objects.filter(changed_at__gte=since)
+        # A query each: each uses an index; a combined one would scan all conversations.
+        changed = set(assigned.order_by().values_list("pk", flat=True)) | {
             id_
             for rows in (written, called)
             for id_ in rows.order_by().values_list("conversation_id", flat=True).distinct()
@@ -269,10 +284,13 @@ class InboxView(View):
 
 
 class ConversationView(View):
-    """The messages and calls of one conversation."""
+    """The messages, calls and notes of one conversation, and who works on it.
+
+    Notes are for those who may see them.
+    """
 
     permissions = ("messaging.view_conversation", "messaging.view_message")
-    values_changed = staticmethod(_conversations_changed)
+    values_changed = staticmethod(_time_lines_changed)
 
     @property
     def group(self) -> str:
@@ -292,7 +310,15 @@ class ConversationView(View):
         if len(ids) > MAX_CHANGES:
             return [{"kind": "reload"}]
         calls = CallAttempt.objects.filter(conversation=int(self.value), updated_at__gte=since)
-        return self.frames({"messages": ids, "calls": calls.values_list("pk", flat=True)})
+        changed: dict[str, Iterable[Any]] = {
+            "messages": ids,
+            "calls": calls.values_list("pk", flat=True),
+        }
+        if Conversation.objects.filter(pk=int(self.value), changed_at__gte=since).exists():
+            noted = notes.of(int(self.value)).filter(updated_at__gte=since)
+            changed["conversations"] = [int(self.value)]
+            changed["notes"] = [note.pk for note in noted]
+        return self.frames(changed)
 
     def newest(self, sent: SentFrames) -> list[Frame]:
         page = selectors.message_page(Conversation(pk=int(self.value)))
@@ -307,6 +333,12 @@ class ConversationView(View):
         ]
         if calls := list(changed.get("calls", ())):
             frames += map(_call_frame, selectors.calls().filter(pk__in=calls))
+        added = list(changed.get("notes", ()))
+        if added and self.user.has_perm("messaging.view_note"):
+            frames += map(note_frame, notes.of(int(self.value)).filter(pk__in=added))
+        if changed.get("conversations"):
+            shown = Conversation.objects.select_related("assignee", "team")
+            frames += map(work_frame, shown.filter(pk=int(self.value)).prefetch_related("labels"))
         return frames
 
 
@@ -437,6 +469,45 @@ def _call_frame(call: CallAttempt) -> Frame:
         "sort": call.created_at.isoformat(),
         "html": render_to_string("messaging/_call.html", {"call": call}),
     }
+
+
+def note_frame(note: Note) -> Frame:
+    """Return a private note, for a page that shows it."""
+    return {
+        "kind": "note",
+        "key": f"note:{note.pk}",
+        "version": note.version,
+        "sort": note.created_at.isoformat(),
+        "data": {
+            "id": note.pk,
+            "text": note.text,
+            "author": _person(note.author),
+            "mentions": [_person(one) for one in note.mentions.all()],
+            "created_at": note.created_at.isoformat(),
+        },
+    }
+
+
+def work_frame(conversation: Conversation) -> Frame:
+    """Return who works on a conversation, its status and labels."""
+    until, team = conversation.snoozed_until, conversation.team
+    return {
+        "kind": "work",
+        "key": f"work:{conversation.pk}",
+        "version": now_ms(),
+        "sort": "",
+        "data": {
+            "assignee": _person(conversation.assignee),
+            "team": None if team is None else {"id": team.pk, "name": team.name},
+            "status": conversation.status,
+            "snoozed_until": None if until is None else until.isoformat(),
+            "labels": [label.name for label in conversation.labels.all()],
+        },
+    }
+
+
+def _person(user: User | None) -> dict[str, Any] | None:
+    return None if user is None else {"id": user.pk, "name": people.names_of(user)[0]}
 
 
 def _conversation_frame(conversation: Conversation) -> Frame:

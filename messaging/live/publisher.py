@@ -68,6 +68,17 @@ def call_changed(call: CallAttempt) -> None:
         publish(INBOX, conversations=call.conversation_id)
 
 
+def conversation_changed(conversation_id: int) -> None:
+    """Notify a conversation and the list of a change of who works on it, its status or labels."""
+    publish(conversation_group(conversation_id), conversations=conversation_id)
+    publish(INBOX, conversations=conversation_id)
+
+
+def note_added(conversation_id: int, note_id: int) -> None:
+    """Notify a conversation of a new private note."""
+    publish(conversation_group(conversation_id), notes=note_id)
+
+
 def channel_changed(channel: Channel) -> None:
     """Notify the pages that show channels and those that summarize their health."""
     publish(CHANNELS, channels=channel.pk)

@@ -46,6 +46,7 @@ def test_contacts_are_merged_renamed_and_split(api: APIClient, channel: Channel)
             {"kind": "phone", "value": NUMBER},
             {"kind": "user_id", "value": USER_ID},
         ],
+        "custom_fields": {},
     }
     assert [row["id"] for row in api.get("/api/contacts/").json()["results"]] == [first.contact_id]
     # The merged one is found under the one that remains; so is its conversation.

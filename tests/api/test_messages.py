@@ -661,7 +661,7 @@ def test_conversations_are_listed_latest_first(
 ) -> None:
     latest = messages[3].conversation
     Conversation.objects.filter(pk=latest.pk).update(last_message_at=timezone.now(), unread_count=2)
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(6):
         response = api.get("/api/conversations/")
     results = response.json()["results"]
     assert len(results) == 3
@@ -676,10 +676,16 @@ def test_conversations_are_listed_latest_first(
             "user_id": None,
             "username": "",
             "addresses": [{"kind": "phone", "value": "+5531987654321"}],
+            "custom_fields": {},
         },
         "unread_count": 2,
         "last_message_at": results[0]["last_message_at"],
         "last_inbound_at": None,
+        "assignee": None,
+        "team": None,
+        "status": "open",
+        "snoozed_until": None,
+        "labels": [],
         "created_at": results[0]["created_at"],
         "reachable": {"official": True, "fallback": False, "why": ""},
         "controlled_by": "",
@@ -713,7 +719,13 @@ def test_an_unknown_conversation_is_404(api: APIClient, id_: str) -> None:
     assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
-def test_conversations_are_read_only(api: APIClient, messages: list[Message]) -> None:
-    for method in ("post", "put", "patch", "delete"):
-        for path in ("/api/conversations/", f"/api/conversations/{messages[0].conversation_id}/"):
-            assert getattr(api, method)(path, {}, format="json").status_code == 405
+def test_conversations_are_neither_made_nor_deleted(
+    api: APIClient, messages: list[Message]
+) -> None:
+    one = f"/api/conversations/{messages[0].conversation_id}/"
+    for method, path in (
+        *((method, "/api/conversations/") for method in ("post", "put", "patch", "delete")),
+        ("put", one),
+        ("delete", one),
+    ):
+        assert getattr(api, method)(path, {}, format="json").status_code == 405

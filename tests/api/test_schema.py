@@ -20,10 +20,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import checks
 
-from accounts.models import ApiToken
+from accounts.models import ApiToken, Team
 from channels_app.models import MessageTemplate
 from instances.models import WhatsAppSession
 from messaging.media import files
+from messaging.models import QuickReply
 from simulators.base import run_in_thread
 from simulators.evolution.app import InstanceSpec, create_app
 from tests.files import PNG
@@ -182,6 +183,8 @@ def existing_ids(
         "contacts": message.conversation.contact_id,
         "templates": template.pk,
         "media": str(files.store_upload(picture, user=staff).pk),
+        "quick-replies": QuickReply.objects.create(shortcut="oi", text="Oi {name}").pk,
+        "teams": Team.objects.create(name="Vendas").pk,
         "instance_name": INSTANCE,
         "session_id": WhatsAppSession.objects.get(channel=baileys).pk,
     }
@@ -203,6 +206,9 @@ def test_every_route_of_the_api_contract_is_documented() -> None:
         "/api/media/",
         "/api/conversations/",
         "/api/conversations/{}/",
+        "/api/conversations/{}/notes/",
+        "/api/quick-replies/",
+        "/api/contacts/{}/",
         "/api/templates/",
         "/api/templates/sync/",
         "/api/instances/",

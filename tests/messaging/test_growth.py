@@ -19,7 +19,10 @@ from messaging.models import Contact, Conversation, InboundEvent, Media, Message
 pytestmark = pytest.mark.django_db
 
 # The tables that grow with each message. (A list of all conversations may read all of them.)
-GROWING = ("messaging_message", "messaging_deliveryattempt", "messaging_inboundevent")
+GROWING = (
+    "messaging_message", "messaging_deliveryattempt", "messaging_inboundevent",
+    "messaging_messagewords",
+)  # fmt: skip
 
 
 def test_no_step_reads_a_growing_table_from_end_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +100,9 @@ def test_expired_events_are_deleted_in_batches_with_the_files_that_only_they_had
     [
         ("maria", ["Mariana Álvares"]),
         ("ÁLVARES", ["Mariana Álvares"]),
+        ("alvares", ["Mariana Álvares"]),
+        ("JOÃO DA", ["João da Silva"]),
+        ("joao", ["João da Silva"]),
         ("ja", ["100% Loja"]),
         ("na ál", ["Mariana Álvares"]),
         ("100%", ["100% Loja"]),

@@ -109,7 +109,7 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     chat.get_by_label("Canal").select_option(name)
     chat.get_by_label("Número de telefone").fill("+55 11 99999-0047")
     chat.get_by_label("Mensagem", exact=True).fill("Da clínica nova")
-    chat.get_by_role("button", name="Enviar").click()
+    chat.get_by_role("button", name="Enviar", exact=True).click()
     bubble = chat.locator("article[data-message]", has_text="Da clínica nova")
     expect(bubble.locator('[data-icon="rejected"]')).to_be_visible(timeout=30_000)
     expect(bubble.locator('[data-icon="globe"]')).to_be_visible(timeout=30_000)
@@ -118,7 +118,7 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     # the reason. Every open page shows the alert.
     control(product, "unlink", session)
     chat.get_by_label("Mensagem", exact=True).fill("Sem sessão")
-    chat.get_by_role("button", name="Enviar").click()
+    chat.get_by_role("button", name="Enviar", exact=True).click()
     second = chat.locator("article[data-message]", has_text="Sem sessão")
     expect(second.locator(".message-reason").first).to_be_visible(timeout=30_000)
     alert = chat.get_by_role("region", name="Alertas").locator("article")

@@ -1,0 +1,74 @@
+"""A person's own state of a conversation: the draft, and how far they have read."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Final
+
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from core.text import is_storable
+from messaging.models import Conversation, Message, PersonalState
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+MAX_DRAFT: Final = 8_000
+
+
+def draft(conversation: Conversation, *, user: User) -> str:
+    """Return the person's draft, or ""."""
+    return _state(conversation, user).draft
+
+
+def save_draft(conversation: Conversation, text: str, *, user: User) -> None:
+    """Store the person's draft; "" removes it. Raises ValidationError."""
+    if len(text) > MAX_DRAFT:
+        raise ValidationError({"text": _("At most 8000 characters.")})
+    if not is_storable(text):
+        raise ValidationError({"text": _("The text contains a character that cannot be stored.")})
+    PersonalState.objects.update_or_create(
+        user=user,
+        conversation=conversation,
+        defaults={"draft": text, "draft_at": timezone.now() if text else None},
+    )
+
+
+def drafts(user: User, conversations: list[int]) -> dict[int, str]:
+    """Return the person's drafts in these conversations."""
+    found = PersonalState.objects.filter(user=user, conversation__in=conversations)
+    return dict(found.exclude(draft="").values_list("conversation_id", "draft"))
+
+
+def first_new(conversation: Conversation, *, user: User) -> Message | None:
+    """Return the first message of the customer that the person has not read yet.
+
+    None if there is none, or if the person has never read the conversation.
+    """
+    read_at = _state(conversation, user).read_at
+    if read_at is None:
+        return None
+    found = conversation.messages.filter(direction=Message.Direction.IN, created_at__gt=read_at)
+    return found.order_by("created_at", "id").first()
+
+
+def mark_read(conversation: Conversation, *, user: User, at: dt.datetime | None = None) -> None:
+    """Store that the person has read everything up to `at`, by default to the latest message.
+
+    The position never moves back.
+    """
+    at = at or conversation.last_message_at
+    if at is None:
+        return
+    state, created = PersonalState.objects.get_or_create(
+        user=user, conversation=conversation, defaults={"read_at": at}
+    )
+    if not created and (state.read_at is None or state.read_at < at):
+        PersonalState.objects.filter(pk=state.pk).update(read_at=at)
+
+
+def _state(conversation: Conversation, user: User) -> PersonalState:
+    found = PersonalState.objects.filter(user=user, conversation=conversation).first()
+    return found or PersonalState(user=user, conversation=conversation)
