@@ -76,6 +76,11 @@ def chosen(answer: str, offered: Sequence[Option]) -> Option | None:
     return None
 
 
+def is_number(answer: str) -> bool:
+    """Return whether an answer is only a number, which may as well answer another question."""
+    return _NUMBER.fullmatch(_FRAMED.sub("", answer)) is not None
+
+
 def _option(row: Mapping[str, Any], *, section: str = "") -> Option:
     return Option(
         id=_text(row.get("id")),

@@ -2,7 +2,7 @@
 
 `*bold*`, `_italic_`, `~strike~`, `` `code` ``, code blocks between three backticks, lines that
 begin with `- ` or `* ` (a list) or with `> ` (a quote). All else is escaped, and addresses become
-links.
+links. Of a very long text only the beginning is formatted.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from django.utils.html import escape, urlize
@@ -21,18 +22,30 @@ _BLOCK: Final = re.compile(r"```\n?(.+?)\n?```", re.DOTALL)
 _LINK: Final = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _ITEM: Final = re.compile(r"[-*] (?=\S)")
 _QUOTE: Final = re.compile(r"> ?(?=\S)")
+# A customer's text may have 65,536 characters; what follows these is escaped only.
+_MAX_FORMATTED: Final = 10_000
 
 
 def to_html(text: str) -> SafeString:
     """Return a text as a phone shows it. Everything that is not formatting is escaped."""
+    head, rest = _cut(text)
     parts = []
-    for index, part in enumerate(_BLOCK.split(text)):
+    for index, part in enumerate(_BLOCK.split(head)):
         if index % 2:
             parts.append(f"<pre><code>{escape(part)}</code></pre>")
         elif part:
             parts.append(_lines(part))
+    parts.append(escape(rest).replace("\n", "<br>"))
     # Every piece is escaped, or a tag of ours.
     return mark_safe("".join(parts))  # noqa: S308
+
+
+def _cut(text: str) -> tuple[str, str]:
+    """Return what is formatted, and the rest. No word is cut, unless it is longer than that."""
+    if len(text) <= _MAX_FORMATTED:
+        return text, ""
+    end = max(text.rfind(space, 0, _MAX_FORMATTED) for space in " \n")
+    return (text[:end], text[end:]) if end > 0 else ("", text)
 
 
 def _lines(text: str) -> str:
@@ -110,4 +123,9 @@ def _span(link: re.Match[str]) -> tuple[int, int]:
 
 
 def _is_inside(at: int, spans: Sequence[tuple[int, int]]) -> bool:
-    return any(start <= at < end for start, end in spans)
+    """Return whether one of the spans, which are in order, has this place."""
+    before = bisect_right(spans, at, key=_start)
+    return before > 0 and at < spans[before - 1][1]
+
+
+_start: Final = itemgetter(0)

@@ -3,7 +3,8 @@
 `errors` checks an object before it is stored and names each wrong field by its path, as in
 `interactive.action.buttons[1].reply.title`. The shapes and limits are Meta's
 (docs/providers/cloud.md §1.3); fields that no provider would use are errors, too, because a
-misspelled name loses its value in silence.
+misspelled name loses its value in silence. Kinds that are not described there go to Meta as they
+are: only what is certain is refused.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from django.core.validators import URLValidator
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from channels_app.providers import header_media
+from channels_app.providers.cloud.templates import MAX_URL
 from core.text import is_blank, is_storable, storable
 
 Text = str | Promise
@@ -25,12 +28,11 @@ MAX_CAPTION: Final = 1024
 MAX_FILENAME: Final = 150
 MAX_CARDS: Final = 257
 _MAX_ANY: Final = 1000
-_MAX_URL: Final = 2000
 _MAX_BODY: Final = 1024
 _MAX_FOOTER: Final = 60
 
 CAPTIONED: Final = ("image", "video", "document")
-_HEADER_FILES: Final = ("image", "video", "document")
+_HEADER_FILES: Final = header_media.KINDS
 _check_url = URLValidator(schemes=["http", "https"])
 
 
@@ -118,7 +120,7 @@ class _At:
             self.child(name).text(most, required=False, blank=True)
 
     def url(self) -> None:
-        if not isinstance(self.value, str) or len(self.value) > _MAX_URL:
+        if not isinstance(self.value, str) or len(self.value) > MAX_URL:
             self.fail(_("This is not a web address."))
             return
         try:
@@ -151,7 +153,7 @@ _OBJECT: Final = _("Give an object.")
 
 def _media(at: _At) -> None:
     kind = at.path
-    fields = "link media caption filename" + (" voice" if kind == "audio" else "")
+    fields = "link media caption filename provider" + (" voice" if kind == "audio" else "")
     source = _('Provide an object with a public "link", or with "media": the ID of an upload.')
     if not at.fields("", fields, text=source):
         return
@@ -161,6 +163,7 @@ def _media(at: _At) -> None:
         caption.fail(_("A message of this type cannot have a caption."))
     at.child("filename").text(MAX_FILENAME, required=False, blank=True)
     at.child("voice").boolean()
+    at.texts("provider")
 
 
 def _file(at: _At, text: Text, *names: str) -> None:
@@ -178,7 +181,8 @@ def _file(at: _At, text: Text, *names: str) -> None:
 def _header_file(at: _At, kind: str) -> None:
     """Check the file of a header, which may also be an upload at Meta."""
     text = _('Provide a public "link", "media": the ID of an upload, or "id": an upload at Meta.')
-    if at.fields("", "link media id filename", text=text):
+    named = " filename" if kind == "document" else ""
+    if at.fields("", f"link media id{named}", text=text):
         _file(at, text, "id")
         at.child("id").text(_MAX_ANY, required=False)
         at.child("filename").text(MAX_FILENAME, required=False, blank=True)
@@ -196,12 +200,13 @@ def _location(at: _At) -> None:
 
 def _contacts(at: _At) -> None:
     for card in at.items(most=MAX_CARDS):
-        if not card.fields("name", "phones emails urls addresses org birthday"):
+        if not card.fields("name", "phones emails urls addresses org birthday ims"):
             continue
         _name(card.child("name"))
         _entries(card.child("phones"), "phone wa_id type")
         _entries(card.child("emails"), "email type")
         _entries(card.child("urls"), "url type")
+        _entries(card.child("ims"), "service user_id")
         _entries(card.child("addresses"), "street city state zip country country_code type")
         if not card.child("org").is_missing:
             card.child("org").fields("", "company department title")
@@ -278,18 +283,20 @@ def _component(at: _At) -> None:
             for component in card.child("components").items(least=0, most=20):
                 _component(component)
     parameters = at.child("parameters")
+    # The variable part of an address may be as long as an address.
+    is_button = str(at.child("type").value).lower() == "button"
     for parameter in [] if parameters.is_missing else parameters.items(least=0, most=100):
-        _parameter(parameter)
+        _parameter(parameter, most=MAX_URL if is_button else _MAX_BODY)
 
 
-def _parameter(at: _At) -> None:
+def _parameter(at: _At, *, most: int) -> None:
     if not isinstance(at.value, Mapping):
         at.fail(_OBJECT)
         return
     kind = at.child("type").text(40)
     if kind in ("text", "payload", "coupon_code"):
         # Meta refuses an empty value.
-        at.child(kind).text(_MAX_BODY)
+        at.child(kind).text(most)
     elif kind in _HEADER_FILES:
         _header_file(at.child(kind), kind)
 
@@ -301,8 +308,10 @@ def _interactive(at: _At) -> None:
     if not isinstance(at.value, Mapping):
         at.fail(_("The object does not have the structure that the Cloud API expects."))
         return
-    kind = at.child("type").one_of(_INTERACTIVE)
-    if kind:
+    kind = at.child("type").text(_MAX_ANY)
+    if kind in _FORMER_KINDS:
+        at.child("type").one_of(_INTERACTIVE)
+    elif kind in _INTERACTIVE:
         _INTERACTIVE[kind](at)
 
 
@@ -323,8 +332,9 @@ def _frame(
         _header(at.child("header"), header)
     for name, limit in (("body", most), ("footer", _MAX_FOOTER)):
         part = at.child(name)
-        if not part.is_missing and part.fields("text"):
-            part.child("text").text(limit)
+        if not part.is_missing and part.fields("text", "type"):
+            # An empty footer is left out.
+            part.child("text").text(limit, blank=name == "footer")
 
 
 def _header(at: _At, kinds: tuple[str, ...]) -> None:
@@ -382,23 +392,26 @@ def _list(at: _At) -> None:
     for section in sections:
         if not section.fields("rows" if len(sections) < 2 else "title rows", "title"):
             continue
-        section.child("title").text(24, required=False)
+        section.child("title").text(24, required=False, blank=len(sections) < 2)
         for row in section.child("rows").items(most=10):
             rows += 1
             if row.fields("id title", "description"):
                 _unique(row.child("id"), ids, most=200)
                 row.child("title").text(24)
-                row.child("description").text(72, required=False)
+                row.child("description").text(72, required=False, blank=True)
     if rows > 10:
         action.child("sections").fail(_("A list has at most 10 rows in all its sections."))
 
 
 def _cta_url(at: _At) -> None:
     _frame(at)
-    action = at.child("action")
-    if not action.is_missing and action.fields("name parameters"):
-        action.child("name").one_of(("cta_url",))
-        parameters = action.child("parameters")
+    _url_action(at.child("action"))
+
+
+def _url_action(at: _At) -> None:
+    if not at.is_missing and at.fields("name parameters"):
+        at.child("name").one_of(("cta_url",))
+        parameters = at.child("parameters")
         if not parameters.is_missing and parameters.fields("display_text url"):
             parameters.child("display_text").text(20)
             if not parameters.child("url").is_missing:
@@ -446,11 +459,52 @@ def _carousel(at: _At) -> None:
     action = at.child("action")
     if action.is_missing or not action.fields("cards"):
         return
+    kinds: set[str] = set()
     for card in action.child("cards").items(least=2, most=10):
-        card.fields("action", "card_index type header body")
-        body = card.child("body")
-        if not body.is_missing and body.fields("text"):
+        if not card.fields("action", "card_index type header body"):
+            continue
+        body, header = card.child("body"), card.child("header")
+        if not body.is_missing and body.fields("text", "type"):
             body.child("text").text(160)
+        if not header.is_missing:
+            _header(header, ("image", "video"))
+            for kind in ("image", "video"):
+                if not (file := header.child(kind).child("media")).is_missing:
+                    # A message has one file here, that of its own header.
+                    file.fail(_('A card takes a public "link" only.'))
+        if not card.child("action").is_missing:
+            kinds.add(_card_action(card.child("action")))
+    if len(kinds) > 1:
+        action.child("cards").fail(_("The cards must all be of the same kind."))
+
+
+def _card_action(at: _At) -> str:
+    """Check the action of a card; return of which kind it is."""
+    given = at.value if isinstance(at.value, Mapping) else {}
+    if "buttons" in given:
+        if at.fields("buttons"):
+            _replies(at.child("buttons").items(most=3), "quick_reply", id_most=20)
+        return "buttons"
+    if given.keys() & {"product_retailer_id", "catalog_id"}:
+        if at.fields("product_retailer_id catalog_id"):
+            at.texts("product_retailer_id catalog_id")
+        return "product"
+    _url_action(at)
+    return "url"
+
+
+def _product_list(at: _At) -> None:
+    _frame(at, needs="header body action", header=("text",))
+    action = at.child("action")
+    if action.is_missing or not isinstance(action.value, Mapping):
+        action.fields("catalog_id sections")
+        return
+    products = 0
+    for section in action.child("sections").items(least=0, most=10):
+        items = section.child("product_items").value
+        products += len(items) if isinstance(items, list) else 0
+    if products > 30:
+        action.child("sections").fail(_("Give at most 30 products in all sections."))
 
 
 def _other(needs: str, **frame: Any) -> Callable[[_At], None]:
@@ -478,8 +532,10 @@ _INTERACTIVE: Final[dict[str, Callable[[_At], None]]] = {
     "address_message": _named("address_message"),
     "catalog_message": _named("catalog_message"),
     "product": _other("action", header=()),
-    "product_list": _other("header body action", header=("text",)),
+    "product_list": _product_list,
 }
+# Meta refuses the name that request_contact_info had before.
+_FORMER_KINDS: Final = ("contact_request",)
 
 _CHECKS: Final[dict[str, Callable[[_At], None]]] = {
     **dict.fromkeys(("image", "video", "audio", "document", "sticker"), _media),

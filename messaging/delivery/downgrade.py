@@ -23,6 +23,9 @@ from messaging import content as contents
 CHANGES: Final[dict[str, str | Promise]] = {
     "template_as_text": _("The template is sent as its text, with header, footer and buttons."),
     "template_header_as_media": _("The template's text is the caption of its header's file."),
+    "header_left_out": _("The template's header is left out: only the official API can send it."),
+    "card_headers_left_out": _("The images, videos and products of the cards are left out."),
+    "offer_end_left_out": _("The time at which the offer ends is left out."),
     "buttons_numbered": _("The buttons are sent as numbered lines; the customer answers by text."),
     "list_numbered": _("The list is sent as numbered lines; the customer answers by text."),
     "header_as_media": _("The text is the caption of the header's file."),
@@ -116,7 +119,47 @@ def describe(changes: Sequence[str]) -> list[str]:
 def _template(text: str, content: Any, capabilities: Capabilities) -> Adapted | Refusal:
     if not text:
         return Refusal(TEXT_UNKNOWN)
-    return _with_header("template", text, content, capabilities, ("template_as_text",))
+    if any(_sub_type(one) in _OFFICIAL_BUTTONS for one in _components(content)):
+        # As a line of text it does nothing; the same message without a template is refused, too.
+        return Refusal(NOT_BY_THIS_ROUTE)
+    changes = ("template_as_text", *_losses(content))
+    return _with_header("template", text, content, capabilities, changes)
+
+
+# What these buttons open exists in the official API only.
+_OFFICIAL_BUTTONS: Final = ("flow", "catalog", "mpm", "voice_call", "order_details")
+# Headers that the template's text has, and those whose file is sent with it.
+_KEPT_HEADERS: Final = ("text", "currency", "date_time", "location", *header_media.KINDS)
+
+
+def _losses(content: Any) -> tuple[str, ...]:
+    """Return what the text of a template does not have, as keys of CHANGES."""
+    lost: dict[str, None] = {}
+    for component in _components(content):
+        kind = _word(component.get("type"))
+        if kind == "header" and any(
+            _word(one.get("type")) not in _KEPT_HEADERS for one in _items(component, "parameters")
+        ):
+            lost["header_left_out"] = None
+        elif kind == "limited_time_offer":
+            lost["offer_end_left_out"] = None
+        elif kind == "carousel":
+            cards = (_components(card) for card in _items(component, "cards"))
+            if any(_word(part.get("type")) == "header" for card in cards for part in card):
+                lost["card_headers_left_out"] = None
+    return tuple(lost)
+
+
+def _components(content: Any) -> list[Mapping[str, Any]]:
+    return _items(_mapping(content), "components")
+
+
+def _sub_type(component: Mapping[str, Any]) -> str:
+    return _word(component.get("sub_type"))
+
+
+def _word(value: Any) -> str:
+    return _text(value).lower()
 
 
 def _with_header(
@@ -198,22 +241,37 @@ def _action(content: Mapping[str, Any]) -> list[str]:
 
 
 def _cards_as_text(content: Any) -> str:
-    """Return contact cards as text: each name with its numbers, addresses and company."""
+    """Return contact cards as text: each name with all that its card has."""
     cards = content.get("contacts") if isinstance(content, Mapping) else content
     blocks = []
     for card in cards if isinstance(cards, list | tuple) else []:
         card = _mapping(card)
         name = card.get("name")
         named = _text(name if isinstance(name, str) else _mapping(name).get("formatted_name"))
+        org = _mapping(card.get("org"))
         lines = [
             f"*{named}*" if named else "",
-            _text(_mapping(card.get("org")).get("company")),
+            ", ".join(
+                filter(None, (_text(org.get(name)) for name in ("title", "department", "company")))
+            ),
             *(_text(one.get("phone")) or _text(one.get("wa_id")) for one in _items(card, "phones")),
             *(_text(one.get("email")) for one in _items(card, "emails")),
             *(_text(one.get("url")) for one in _items(card, "urls")),
+            *(_address(one) for one in _items(card, "addresses")),
+            *(
+                ": ".join(filter(None, (_text(one.get("service")), _text(one.get("user_id")))))
+                for one in _items(card, "ims")
+            ),
+            _text(card.get("birthday")),
         ]
         blocks.append("\n".join(line for line in lines if line))
     return "\n\n".join(block for block in blocks if block)
+
+
+def _address(address: Mapping[str, Any]) -> str:
+    country = _text(address.get("country")) or _text(address.get("country_code"))
+    parts = (_text(address.get(name)) for name in ("street", "city", "state", "zip"))
+    return ", ".join(filter(None, (*parts, country)))
 
 
 def _location_as_text(content: Any) -> str:

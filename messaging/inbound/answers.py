@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import datetime as dt
 
+from django.db.models import Q
+
 from channels_app.models import Channel
-from messaging import choices
-from messaging.delivery.statuses import Outcome
+from messaging import choices, words
+from messaging.delivery.statuses import Outcome, Status
 from messaging.models import Message
 
-# A later text is no answer, unless it quotes the message.
+# A later text is no answer, unless it quotes the message. A number is none, either, if we wrote
+# since, or if one was chosen already: it may be the answer to another question.
 ANSWERED_WITHIN = dt.timedelta(days=7)
 
 
@@ -42,6 +45,23 @@ def note_choice(channel: Channel, message: Message) -> None:
     if latest is None:
         return
     option = choices.chosen(message.text, choices.options(latest.content))
-    if option is not None:
+    if option is None:
+        return
+    is_quoted = message.reply_to_id is not None
+    if is_quoted or not choices.is_number(message.text) or _is_open(latest, message):
         chosen = {"message": str(latest.pk), "id": option.id, "title": option.title}
         message.context = {**message.context, "chosen": chosen}
+
+
+def _is_open(offered: Message, answer: Message) -> bool:
+    """Return whether a number can only mean this message: nothing was asked or chosen since."""
+    since = Message.objects.filter(
+        conversation__contact=answer.conversation.contact_id,
+        created_at__gte=offered.created_at,
+        created_at__lte=answer.created_at,
+    ).exclude(pk=offered.pk)
+    wrote = since.filter(direction=Message.Direction.OUT).exclude(
+        Q(type__in=words.OPEN_NO_WINDOW) | Q(status=Status.REJECTED)
+    )
+    chose = since.filter(context__chosen__message=str(offered.pk))
+    return not wrote.exists() and not chose.exists()

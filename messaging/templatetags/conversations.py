@@ -16,11 +16,10 @@ from channels_app.providers import addresses, error_codes, media_types
 from channels_app.providers.events import US, CallStatus
 from core import phone_numbers
 from messaging import formatting, template_bubbles, words
+from messaging.delivery.verdict import WINDOW
 from messaging.models import CallAttempt, Contact, Conversation, Media, Message
 
 register = template.Library()
-
-SERVICE_WINDOW = dt.timedelta(hours=24)
 
 
 @register.filter
@@ -223,7 +222,7 @@ def window_until(conversation: Conversation) -> dt.datetime | None:
     """Return the end of the 24-hour service window for free text, or None if it has passed."""
     if conversation.last_inbound_at is None:
         return None
-    until = conversation.last_inbound_at + SERVICE_WINDOW
+    until = conversation.last_inbound_at + WINDOW
     return until if until > timezone.now() else None
 
 

@@ -36,6 +36,36 @@ def rows(*sections: list[str]) -> dict[str, Any]:
 
 
 BUTTONS = buttons("Sim", "Não")
+URL_ACTION = {"name": "cta_url", "parameters": {"display_text": "A", "url": LINK["link"]}}
+
+
+def quick(title: str, id_: str = "1") -> dict[str, Any]:
+    return {"buttons": [{"type": "quick_reply", "quick_reply": {"id": id_, "title": title}}]}
+
+
+def carousel(*actions: dict[str, Any]) -> dict[str, Any]:
+    cards = [{"card_index": number, "action": action} for number, action in enumerate(actions)]
+    return {"type": "carousel", "body": {"text": "?"}, "action": {"cards": cards}}
+
+
+def products(*counts: int) -> dict[str, Any]:
+    sections = [{"title": "S", "product_items": [{"product_retailer_id": "1"}] * count}
+                for count in counts]  # fmt: skip
+    return {"type": "product_list", "header": {"type": "text", "text": "A"},
+            "body": {"text": "B"}, "action": {"catalog_id": "1", "sections": sections}}  # fmt: skip
+
+
+def suffix(count: int, type_: str = "button") -> dict[str, Any]:
+    parameters = [{"type": "text", "text": "x" * count}]
+    return {**TEMPLATE, "components": [
+        {"type": type_, "sub_type": "url", "index": "0", "parameters": parameters}]}  # fmt: skip
+
+
+QUICK = quick("Sim")
+EMPTY = rows(["a"])
+EMPTY["footer"] = {"text": ""}
+EMPTY["action"]["sections"][0]["title"] = ""
+EMPTY["action"]["sections"][0]["rows"][0]["description"] = ""
 CTA = {"type": "cta_url", "body": {"text": "?"}}
 DEEP: Any = {}
 for _ in range(DEEPEST + 10):
@@ -63,8 +93,16 @@ JSON = st.recursive(
         ("reaction", "", {"message_id": "wamid.1", "emoji": ""}),
         ("template", "", {"name": "hello", "language": {"code": "pt_BR"}}),
         ("interactive", "", BUTTONS),
+        # Fields that Meta has, empty optional texts, and kinds that only Meta knows.
+        ("image", "", {**LINK, "provider": "minha-cdn"}),
+        ("contacts", "", [{**CARD, "ims": [{"service": "AIM", "user_id": "a"}]}]),
+        ("interactive", "", EMPTY),
+        ("interactive", "", {"type": "order_details", "body": {"text": "?"}, "action": {
+            "name": "review_and_pay", "parameters": {"reference_id": "1"}}}),
+        ("template", "", suffix(2000)),
+        ("interactive", "", products(15, 15)),
     ],
-)
+)  # fmt: skip
 def test_every_type_is_accepted(type_: str, text: str, value: Any) -> None:
     content.validate(type_, text, value)
 
@@ -151,6 +189,23 @@ def test_every_type_is_validated() -> None:
          "interactive.action.parameters.url"),
         ("interactive", "", {"type": "location_request_message", "body": {"text": "Onde?"},
                              "action": {"name": "where"}}, "interactive.action.name"),
+        ("template", "", suffix(2001), "template.components[0].parameters[0].text"),
+        ("template", "", suffix(1025, "body"), "template.components[0].parameters[0].text"),
+        ("interactive", "", {**BUTTONS, "header": {
+            "type": "image", "image": {**LINK, "filename": "a"}}},
+         "interactive.header.image.filename"),
+        ("interactive", "", carousel(QUICK, URL_ACTION), "interactive.action.cards"),
+        ("interactive", "", carousel(QUICK, quick("x" * 21)),
+         "interactive.action.cards[1].action.buttons[0].quick_reply.title"),
+        ("interactive", "", carousel(QUICK, quick("x", "1" * 21)),
+         "interactive.action.cards[1].action.buttons[0].quick_reply.id"),
+        ("interactive", "", carousel(URL_ACTION, {**URL_ACTION, "parameters": {
+            "display_text": "x" * 21, "url": LINK["link"]}}),
+         "interactive.action.cards[1].action.parameters.display_text"),
+        ("interactive", "", carousel(URL_ACTION, {"name": "cta_url"}),
+         "interactive.action.cards[1].action.parameters"),
+        ("interactive", "", products(16, 15), "interactive.action.sections"),
+        ("interactive", "", products(*[1] * 11), "interactive.action.sections"),
         ("interactive", "", {"type": "flow", "body": {"text": "?"}, "action": {
             "name": "flow", "parameters": {"flow_cta": "Ir"}}}, "interactive.action.parameters"),
     ],
@@ -187,7 +242,10 @@ def test_an_error_names_the_invalid_field(type_: str, text: str, value: Any, fie
         {"type": "voice_call", "body": {"text": "?"}, "action": {
             "name": "voice_call", "parameters": {"display_text": "Ligar"}}},
         {"type": "carousel", "body": {"text": "?"}, "action": {"cards": [
-            {"card_index": n, "type": "cta_url", "header": {}, "action": {}} for n in (0, 1)]}},
+            {"card_index": n, "type": "cta_url", "header": {
+                "type": "image", "image": LINK}, "action": URL_ACTION} for n in (0, 1)]}},
+        carousel(QUICK, QUICK),
+        {**rows(["a"]), "body": {"type": "text", "text": "?"}},
     ],
 )  # fmt: skip
 def test_every_interactive_kind_is_accepted_here_and_by_graph(value: Any) -> None:

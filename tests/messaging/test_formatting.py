@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from html.parser import HTMLParser
 from typing import Any
 
@@ -66,6 +67,34 @@ class Seen(HTMLParser):
         raise AssertionError(data)
 
 
+@pytest.mark.parametrize("piece", ["www.a *b ", "*a _b ~c `d ", "*a* _b_ ", "*_~`a", "www.a\n"])
+def test_a_text_of_twice_the_length_takes_twice_the_steps(piece: str) -> None:
+    def steps(count: int) -> int:
+        taken = 0
+
+        def note(*_event: Any) -> None:
+            nonlocal taken
+            taken += 1
+
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            to_html(piece * count)
+        finally:
+            sys.setprofile(before)
+        return taken
+
+    steps(1)
+    assert steps(400) < 2.5 * steps(200)
+    assert steps(12_000) < 1.1 * steps(9_000)
+
+
+def test_a_very_long_text_is_shown_to_its_end_though_not_formatted() -> None:
+    html = to_html("*a* " * 16_000 + "*<b>*\nfim")
+    assert html.startswith("<strong>a</strong> ")
+    assert html.endswith(" *&lt;b&gt;*<br>fim")
+
+
 TAGS = {"strong", "em", "s", "code", "pre", "ul", "li", "blockquote", "br", "a"}
 PIECES = st.sampled_from(
     ["*", "_", "~", "`", "```", "- ", "> ", "\n", " ", "a", "é", "<", ">", "&", '"', "'", "=",
@@ -79,6 +108,8 @@ PIECES = st.sampled_from(
 @example("*" * 4000)
 @example("*a" * 2000)
 @example("_a *b " * 700)
+@example("www.a *b " * 7000)
+@example("www.a *b \n" * 6500)
 def test_no_text_becomes_other_html_and_no_word_is_lost(text: str) -> None:
     html = to_html(text)
     seen = Seen(html)

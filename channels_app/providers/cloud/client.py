@@ -21,7 +21,7 @@ from channels_app.providers.error_codes import failure
 from channels_app.providers.message_keys import WAMID
 from channels_app.providers.recipients import digits_of
 from core import http_client, sizes
-from core.text import safe_id
+from core.text import is_blank, safe_id
 
 if TYPE_CHECKING:
     from channels_app.providers.cloud.settings import CloudSettings
@@ -276,12 +276,45 @@ def _object(message: OutboundMessage) -> Any:
     elif message.type == "reaction":
         content = _reaction(message)
     elif isinstance(content, Mapping):
-        content = dict(content)
+        content = _interactive(content) if message.type == "interactive" else dict(content)
     else:
         content = None
     if not content:
         raise failure(Rejected, "invalid_content")
     return content
+
+
+def _interactive(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the object without empty optional texts, and without what Meta does not know."""
+    found = dict(content)
+    for name in ("body", "footer"):
+        part = found.get(name)
+        if isinstance(part, Mapping):
+            found[name] = {key: part[key] for key in part if key != "type"}
+    footer = found.get("footer")
+    if isinstance(footer, Mapping) and is_blank(str(footer.get("text") or "")):
+        del found["footer"]
+    action = found.get("action")
+    if found.get("type") == "list" and isinstance(action, Mapping):
+        sections = action.get("sections")
+        if isinstance(sections, list):
+            found["action"] = {**action, "sections": list(map(_section, sections))}
+    return found
+
+
+def _section(section: Any) -> Any:
+    if not isinstance(section, Mapping):
+        return section
+    found = _filled(section, "title")
+    if isinstance(rows := section.get("rows"), list):
+        found["rows"] = [
+            _filled(row, "description") if isinstance(row, Mapping) else row for row in rows
+        ]
+    return found
+
+
+def _filled(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: given[key] for key in given if key != name or not is_blank(str(given[key] or ""))}
 
 
 def _card(card: Any) -> Any:

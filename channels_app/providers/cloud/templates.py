@@ -16,6 +16,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from channels_app.providers import header_media
 from core.text import safe_id, storable
 
 Component = Mapping[str, Any]
@@ -23,7 +24,7 @@ Values = Mapping[str, Any]
 
 MARKETING, UTILITY, AUTHENTICATION = "MARKETING", "UTILITY", "AUTHENTICATION"
 NAMED, POSITIONAL = "NAMED", "POSITIONAL"
-MEDIA_KINDS: Final = frozenset({"image", "video", "document"})
+MEDIA_KINDS: Final = frozenset(header_media.KINDS)
 # Why a template of this status certainly cannot be sent (§11.2). Others are left to Meta.
 UNUSABLE: Final[Mapping[str, str | Promise]] = {
     "PENDING": gettext_lazy("Meta has not approved this template yet."),
@@ -41,7 +42,9 @@ UNUSABLE: Final[Mapping[str, str | Promise]] = {
 _VARIABLE = re.compile(r"\{\{\s*([A-Za-z0-9_]+)\s*\}\}")
 # What a person sees as empty: spaces, controls and zero-width characters.
 _INVISIBLE = re.compile(r"[\s\u00ad\u034f\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*")
-_MAX_CODE, _MAX_COUPON, _MAX_URL = 15, 20, 2000
+_MAX_CODE, _MAX_COUPON, MAX_URL = 15, 20, 2000
+# Buttons that take no value in any template, or only if they have a variable.
+_FIXED_BUTTONS: Final = ("PHONE_NUMBER", "URL", "OTP", "REQUEST_CONTACT_INFO")
 # Buttons whose value a send may leave out.
 _OPTIONAL_BUTTONS: Final = {
     "QUICK_REPLY": "quick_reply",
@@ -732,6 +735,9 @@ def _read_button(
         return
     button = block.buttons[index]
     type_ = _word(button.get("type"))
+    if type_ not in _SUB_TYPES and type_ not in _FIXED_BUTTONS:
+        # A newer kind of button: only Meta knows what it takes.
+        return
     sub_type = _text(component.get("sub_type")).lower()
     takes_value = type_ in _OPTIONAL_BUTTONS or bool(_button_kind(definition, button))
     if not takes_value or sub_type != _SUB_TYPES.get(type_):
@@ -822,7 +828,7 @@ def _plain_error(kind: str, value: Any) -> str:
     value = _plain(value)
     if error := _text_error(value):
         return error
-    longest = {"code": _MAX_CODE, "coupon_code": _MAX_COUPON, "url_suffix": _MAX_URL}.get(kind)
+    longest = {"code": _MAX_CODE, "coupon_code": _MAX_COUPON, "url_suffix": MAX_URL}.get(kind)
     if longest and len(value) > longest:
         return _("At most %(max)d characters.") % {"max": longest}
     if kind == "url_suffix" and re.search(r"\s", value):

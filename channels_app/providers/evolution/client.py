@@ -345,13 +345,34 @@ def _cards_of(contact: Any) -> list[dict[str, Any]]:
 
 
 def expresses(type_: str, content: Any) -> bool:
-    """Return whether the server can send this object: each contact needs a number."""
+    """Return whether the server can send this object.
+
+    Each contact needs a number, and may have only what sendContact writes on a card.
+    """
     if type_ != "contacts":
         return True
     try:
-        return bool(_cards(content))
+        cards = _cards(content)
     except Rejected:
         return False
+    contacts = content.get("contacts") if isinstance(content, Mapping) else content
+    return bool(cards) and not any(map(_has_more, contacts or ()))
+
+
+def _has_more(contact: Mapping[str, Any]) -> bool:
+    """Return whether a contact has something that its cards lose."""
+    organization = contact.get("org")
+    org = organization if isinstance(organization, Mapping) else {}
+    written = [
+        _text(phone.get("phone")) or _text(phone.get("wa_id"))
+        for phone in _objects(contact.get("phones"))
+    ]
+    return (
+        any(contact.get(name) for name in ("addresses", "birthday", "ims"))
+        or any(org.get(name) for name in ("department", "title"))
+        or any(len(_objects(contact.get(name))) > 1 for name in ("emails", "urls"))
+        or any(0 < len(number) < MIN_CARD_NUMBER_LENGTH for number in written)
+    )
 
 
 def _name(value: Any) -> str:

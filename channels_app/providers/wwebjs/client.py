@@ -478,8 +478,16 @@ def _chats(quote: Quote | None, *, chat_id: str, lid: str) -> list[str]:
 
 
 def expresses(type_: str, content: Any) -> bool:
-    """Return whether the server can send this object: of contacts a single one with one number."""
-    return type_ != "contacts" or _only_contact(content) is not None
+    """Return whether the server can send this object: of contacts a single one with one number.
+
+    WhatsApp Web makes the card itself, by the number: all but the name would be lost.
+    """
+    if type_ != "contacts":
+        return True
+    if _only_contact(content) is None:
+        return False
+    [contact] = content["contacts"] if isinstance(content, Mapping) else content
+    return not any(contact[name] for name in contact if name not in ("name", "phones"))
 
 
 def _only_contact(content: Any) -> str | None:

@@ -69,6 +69,22 @@ CARDS = [
 ]
 
 
+FULL: dict[str, Any] = {
+    "name": {"formatted_name": "Eva"},
+    "phones": [{"phone": "+55 11 98888-7777"}],
+    "emails": [{"email": "eva@example.com"}],
+    "urls": [{"url": "https://example.com"}],
+    "addresses": [{"street": "Rua A, 1", "city": "São Paulo", "country": "Brasil"}],
+    "ims": [{"service": "ICQ", "user_id": "7"}],
+    "org": {"company": "Loja", "department": "Vendas", "title": "Dona"},
+    "birthday": "1990-01-02",
+}
+
+
+def parts(*components: dict[str, Any]) -> dict[str, Any]:
+    return {**template(), "components": list(components)}
+
+
 def template(parameter: Any = None) -> dict[str, Any]:
     components = [{"type": "header", "parameters": [parameter]}] if parameter else []
     return {"name": "aviso", "language": {"code": "pt_BR"}, "components": components}
@@ -118,6 +134,29 @@ IMAGE = {"type": "image", "image": PHOTO}
             "text",
             "*Ana*\n+55 11 98888-7777\n+55 11 3333-4444\n\n*Bob*\nOficina\nbob@example.com",
             {}, ("contacts_as_text",))),
+        *(("contacts", "", [FULL], by, Adapted(
+            "text", "*Eva*\nDona, Vendas, Loja\n+55 11 98888-7777\neva@example.com\n"
+            "https://example.com\nRua A, 1, São Paulo, Brasil\nICQ: 7\n1990-01-02",
+            {}, ("contacts_as_text",))) for by in (WWEBJS, BAILEYS, TEXT_ONLY)),
+        *(("contacts", "", [{**CARDS[1], "phones": FULL["phones"], **more}], BAILEYS, Adapted(
+            "text", f"*Bob*\n{text}", {}, ("contacts_as_text",))) for more, text in (
+                ({"emails": [{"email": "a@b.cd"}, {"email": "c@d.ef"}]},
+                 "Oficina\n+55 11 98888-7777\na@b.cd\nc@d.ef"),
+                ({"emails": [], "phones": [*FULL["phones"], {"phone": "190"}]},
+                 "Oficina\n+55 11 98888-7777\n190"))),
+        # What the text of a template does not have is named, or refused.
+        ("template", "Oi", template({"type": "gif", "gif": PHOTO}), WWEBJS, Adapted(
+            "text", "Oi", {}, ("template_as_text", "header_left_out"))),
+        ("template", "Oi", parts({"type": "carousel", "cards": [{"components": [
+            {"type": "header", "parameters": [IMAGE]}]}]}), BAILEYS, Adapted(
+            "text", "Oi", {}, ("template_as_text", "card_headers_left_out"))),
+        ("template", "Oi", parts({"type": "limited_time_offer", "parameters": []}), WWEBJS,
+         Adapted("text", "Oi", {}, ("template_as_text", "offer_end_left_out"))),
+        ("template", "Oi", parts({"type": "button", "sub_type": "FLOW", "index": "0"}), WWEBJS,
+         Refusal("official_only")),
+        ("template", "Oi", parts({"type": "button", "sub_type": "mpm", "index": "0"}), BAILEYS,
+         Refusal("official_only")),
+        ("interactive", "", {"type": "order_details"}, BAILEYS, Refusal("official_only")),
         ("contacts", "", CARDS[:1], BAILEYS, Adapted("contacts", "", CARDS[:1])),
         ("location", "", {**POINT, "name": "Loja"}, TEXT_ONLY, Adapted(
             "text", "Loja\nhttps://maps.google.com/?q=-23.5,-46.6", {}, ("location_as_text",))),

@@ -115,6 +115,14 @@ def test_the_answer_to_numbered_options_is_understood(
     deliver(later)
     assert writes(wired, "2").context["chosen"]["title"] == "14h"
     assert writes(wired, "14H").context["chosen"]["title"] == "14h"
+    # A number chooses once; and not after something else that we wrote, unless it quotes.
+    assert "chosen" not in writes(wired, "1").context
+    again = accept(wired, REFUSED, type="interactive", text="", content=BUTTONS)
+    deliver(again)
+    deliver(accept(wired, REFUSED, text="Quantas unidades?"))
+    assert "chosen" not in writes(wired, "2").context
+    assert writes(wired, "Não").context["chosen"]["message"] == str(again.pk)
+    assert writes(wired, "1", to=again).context["chosen"]["title"] == "Sim"
     assert "chosen" not in writes(wired, "bom dia").context
     assert "chosen" not in writes(wired, "2", sender="+5511977776666").context
 

@@ -86,6 +86,23 @@ def test_contacts_may_be_a_bare_list_or_in_an_object() -> None:
         assert request_body(message)["contacts"] == cards
 
 
+def test_empty_optional_texts_of_an_interactive_message_are_left_out() -> None:
+    row = {"id": "1", "title": "a"}
+    content = {
+        "type": "list",
+        "body": {"type": "text", "text": "?"},
+        "footer": {"text": ""},
+        "action": {"button": "b", "sections": [
+            {"title": "", "rows": [{**row, "description": ""}]}]},
+    }  # fmt: skip
+    assert request_body(text_message(type="interactive", content=content))["interactive"] == {
+        "type": "list",
+        "body": {"text": "?"},
+        "action": {"button": "b", "sections": [{"rows": [row]}]},
+    }
+    assert content["footer"] == {"text": ""}
+
+
 def test_a_reaction_contains_its_own_message_id() -> None:
     content = {"message_id": "wamid.q", "emoji": "😀"}
     body = request_body(
