@@ -84,8 +84,8 @@ def prepare(channel: Channel, content: Any) -> Prepared:
         raise ValidationError(_by_path(problems))
     else:
         # Webhooks write "pt-BR", which Meta does not take in a send.
-        language = {**content["language"], "code": definition.language}
-        content = {**content, "language": language}
+        named = {**content["language"], "code": definition.language}
+        content = {**content, "language": named}
     prepared = _with_file(content)
     rendered = templates.render(definition, prepared.content.get("components"))
     return Prepared(prepared.content, prepared.file, rendered.as_text(), template, rendered)
