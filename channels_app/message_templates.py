@@ -36,6 +36,8 @@ MIN_TIMEOUT_SECONDS = 30.0
 # Webhooks of one change come in bursts; a synchronization covers all of them.
 CHANGE_DELAY = dt.timedelta(seconds=2)
 SYNC_EVERY, RETRY_AFTER = dt.timedelta(days=1), dt.timedelta(minutes=15)
+# A review that begins later is not that of what was submitted here.
+SUBMISSION_SEEN_WITHIN = dt.timedelta(minutes=10)
 # What is refused or unknown is looked up again, but not for each of a thousand sends.
 STALE_AFTER = dt.timedelta(minutes=5)
 # Meta's answers to a send that mean that our copy may be outdated (docs/providers/cloud.md §11.9).
@@ -209,6 +211,7 @@ def _store(account: str, definitions: Iterable[Definition], at: dt.datetime) -> 
     for template_id, columns in listed.items():
         row = known.get(template_id)
         if row is not None and any(getattr(row, n) != value for n, value in columns.items()):
+            _judge_ttl(row, columns, at)
             _assign(row, columns, at)
             changed.append(row)
     new = [
@@ -225,7 +228,9 @@ def _store(account: str, definitions: Iterable[Definition], at: dt.datetime) -> 
     # One that is being created here may be listed already; the next synchronization compares it.
     MessageTemplate.objects.bulk_create(new, ignore_conflicts=True)
     MessageTemplate.objects.bulk_update(
-        changed, [*MessageTemplate.SYNCED, "updated_at"], batch_size=200
+        changed,
+        [*MessageTemplate.SYNCED, "ttl_seconds", "submitted_ttl_seconds", "updated_at"],
+        batch_size=200,
     )
     gone = rows.filter(deleted_at=None, created_at__lte=at).exclude(template_id__in=listed)
     deleted = gone.update(deleted_at=at, updated_at=at)
@@ -245,6 +250,29 @@ def _columns(definition: Definition) -> dict[str, Any]:
         "components": list(definition.components),
         "deleted_at": None,
     }
+
+
+def _judge_ttl(row: MessageTemplate, columns: Mapping[str, Any], at: dt.datetime) -> None:
+    """Note what a change in Meta's list means for the time to live, which the list does not have.
+
+    It is that of the version submitted here, once Meta has approved it. After any other change it
+    is unknown: somebody may have edited the template elsewhere.
+    """
+    changed = {name for name, value in columns.items() if getattr(row, name) != value}
+    if changed <= {"quality", "rejected_reason"}:
+        return
+    before, status = row.status, columns["status"]
+    is_review = before == "PENDING" or at < row.updated_at + SUBMISSION_SEEN_WITHIN
+    submitted = row.submitted_ttl_seconds if is_review and "category" not in changed else None
+    is_approval = before in ("PENDING", "REJECTED") and status == "APPROVED"
+    row.ttl_seconds = submitted if is_approval else None
+    row.submitted_ttl_seconds = submitted if status == "PENDING" else None
+
+
+def forget_ttl(account: str, template_id: str) -> None:
+    """Note that a template was edited: how long Meta tries to deliver it is unknown from now on."""
+    edited = MessageTemplate.objects.filter(business_account_id=account, template_id=template_id)
+    edited.exclude(ttl_seconds=None).update(ttl_seconds=None, updated_at=timezone.now())
 
 
 def _assign(row: MessageTemplate, columns: Mapping[str, Any], at: dt.datetime) -> None:
@@ -279,12 +307,17 @@ def create(channel: Channel, draft: Mapping[str, Any]) -> MessageTemplate:
         )
     )
     now = timezone.now()
+    # Each category has its own times to live.
+    same = columns["category"] == draft["category"]
+    ttl = template_drafts.ttl_seconds(draft) if same else None
+    is_approved = columns["status"] == "APPROVED"
     template, _created = MessageTemplate.objects.update_or_create(
         business_account_id=channel.business_account_id,
         template_id=created.template_id,
         defaults={
             **columns,
-            "ttl_seconds": template_drafts.ttl_seconds(draft),
+            "ttl_seconds": ttl if is_approved else None,
+            "submitted_ttl_seconds": None if is_approved else ttl,
             "synced_at": now,
             "updated_at": now,
         },
@@ -293,9 +326,10 @@ def create(channel: Channel, draft: Mapping[str, Any]) -> MessageTemplate:
 
 
 def edit(template: MessageTemplate, draft: Mapping[str, Any]) -> MessageTemplate:
-    """Replace the components of a template, and its category where Meta allows it.
+    """Replace the components of a template at Meta, and its category where Meta allows it.
 
-    `draft` has "components" and may have "category". Raises as `create`.
+    `draft` has "components" and may have "category". Those stored here change with the next
+    synchronization, which is enqueued. Raises as `create`.
     """
     definition = template.definition
     channel = _require_channel(template)
@@ -314,13 +348,12 @@ def edit(template: MessageTemplate, draft: Mapping[str, Any]) -> MessageTemplate
         del changes["category"]
     with _changes(channel):
         _client(channel).edit(template.template_id, changes)
-    # It may be usable or not until Meta has reviewed it (§11.3): the synchronization tells.
+    # Meta may send the version before until it has reviewed this one (§11.3): the synchronization
+    # tells. Whether an edit without a time to live keeps the one before is not known.
+    ttl = template_drafts.ttl_seconds(draft) if "message_send_ttl_seconds" in changes else None
     MessageTemplate.objects.filter(pk=template.pk).update(
-        components=list(draft["components"]), updated_at=timezone.now()
+        ttl_seconds=None, submitted_ttl_seconds=ttl, updated_at=timezone.now()
     )
-    if "message_send_ttl_seconds" in changes:
-        ttl = template_drafts.ttl_seconds(draft)
-        MessageTemplate.objects.filter(pk=template.pk).update(ttl_seconds=ttl)
     template.refresh_from_db()
     return template
 

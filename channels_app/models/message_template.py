@@ -26,8 +26,12 @@ class MessageTemplate(models.Model):
     rejected_reason = models.CharField(_("reason of the rejection"), max_length=200, blank=True)
     parameter_format = models.CharField(_("format of the variables"), max_length=40, blank=True)
     components = models.JSONField(_("components"), default=list)
-    # Until when after the send Meta delivers it; null if that is not known.
+    # Until when after the send Meta delivers it; null if that is not known. Meta does not list it:
+    # it is known of what was submitted here, once that is approved, until anything else changes.
     ttl_seconds = models.PositiveIntegerField(_("time to live (s)"), null=True, blank=True)
+    submitted_ttl_seconds = models.PositiveIntegerField(
+        _("time to live after the review (s)"), null=True, blank=True
+    )
     synced_at = models.DateTimeField(_("synchronized at"))
     deleted_at = models.DateTimeField(_("deleted at"), null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

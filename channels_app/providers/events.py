@@ -300,10 +300,14 @@ class AccountEvent:
 
 @dataclass(frozen=True, slots=True)
 class TemplateEvent:
-    """Something about a template of the account changed. Its details are in the provider's list."""
+    """Something about a template of the account changed. Its details are in the provider's list.
+
+    `edited` is its id if it has other components now.
+    """
 
     channel_key: str
     account_id: str
+    edited: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,9 +99,12 @@ class BatchRequestSerializer(serializers.Serializer[Any]):
 
 
 class BatchResultSerializer(serializers.Serializer[Any]):
-    """`status` is that of a single send: 202, 200 for a replay, 400 or 409."""
+    """`status` is that of a single send: 202, 200 for a replay, 400, 409 or 500.
 
-    status = serializers.ChoiceField([200, 202, 400, 409])
+    After a 500 (`internal_error`) the message is not stored: send it again with the same key.
+    """
+
+    status = serializers.ChoiceField([200, 202, 400, 409, 500])
     message = MessageSerializer(required=False)
     errors = serializers.DictField(required=False)  # type: ignore[assignment]
 
@@ -219,6 +222,9 @@ def _result(result: Result, messages: dict[Any, Any]) -> dict[str, Any]:
     if result.is_conflict:
         text = _("This Idempotency-Key was used for another message.")
         return {"status": 409, "errors": {"detail": text, "code": "idempotency_conflict"}}
+    if result.has_failed:
+        text = _("An internal error. The message is not stored: send it again with the same key.")
+        return {"status": 500, "errors": {"detail": text, "code": "internal_error"}}
     errors = result.errors
     return {
         "status": 400,

@@ -75,9 +75,9 @@ def accept_message(
 
     It goes to a conversation, or to `to` on a channel: a phone number, which is checked strictly
     unless a provider reported it, or any address of a known contact. `reply_to` is the id of a
-    message in the same conversation. `times` says when it may be sent. `batch` is the digest of the
-    request of which the message is a part. Raises ValidationError keyed by field, or
-    IdempotencyConflict; in both cases nothing is stored.
+    message in the same conversation. `times` says when it may be sent. `batch` identifies, in
+    place of these arguments, the request of which the message is a part. Raises ValidationError
+    keyed by field, or IdempotencyConflict; in both cases nothing is stored.
     """
     if conversation is not None:
         channel = channel or conversation.channel
@@ -94,9 +94,8 @@ def accept_message(
         "reply_to": reply_to,
         "client_reference": client_reference,
         **times.as_request(),
-        **({"batch": batch} if batch else {}),
     }
-    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    digest = batch or hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
     if idempotency_key and (replayed := _find_replay(user, idempotency_key, digest)):
         return Acceptance(replayed, created=False)
     if not channel.active:
@@ -230,7 +229,9 @@ def _store(
     else:
         conversation = contacts.lock_conversation_with(channel, also=[recipient])
     now = timezone.now()
-    at = sequence.place(conversation, message.send_at or now)
+    at = sequence.place(
+        conversation, message.send_at or now, is_scheduled=message.send_at is not None
+    )
     message.conversation = conversation
     message.direction = Message.Direction.OUT
     if message.type == "reaction":
@@ -247,7 +248,9 @@ def _store(
     else:
         _wait_behind_others(message)
     message.save(force_insert=True)
-    _bump_conversation(conversation, min(at, now) if message.send_at else at)
+    if message.send_at is None:
+        # Who schedules a message has not answered what the customer asked since.
+        _bump_conversation(conversation, at)
     queue.wake_senders()
     publisher.message_changed(message)
     return message

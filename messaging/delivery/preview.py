@@ -11,14 +11,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
 from channels_app.models import Channel, Connection
 from channels_app.providers import engines
 from channels_app.providers.addresses import Kind
+from channels_app.providers.message_keys import WAMID
 from channels_app.providers.sessions import State
 from messaging import contacts
 from messaging.delivery import (
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 # Delivered messages within the window that are free, for each number and calendar month.
 FREE_SERVICE_MESSAGES = 1000
+# So many attempts of a month are looked at for that.
+MAX_COUNTED = 10_000
 # A linked phone in one of these states sends nothing at present.
 _DOWN = frozenset({State.DISCONNECTED, State.STARTING, State.QR, State.PAIRING, State.ERROR})
 _SESSION_DOWN = "session_not_connected"
@@ -56,16 +60,23 @@ def preview(*, user: User | None, **message: Any) -> Verdict:
         channel = conversation.channel
     if channel is not None and not channel.active:
         return Verdict("reject", "inactive", "inactive")
-    if channel is not None and message.get("type") == "template":
-        found = sent_templates.find(channel, message.get("content"))
-        if found is not None and found.definition.unusable:
-            return Verdict("reject", TEMPLATE_CODES.get(found.status, "132001"), "refused")
-    with transaction.atomic():
-        accepted = accept.accept_message(user=user, **message).message
-        try:
-            return of_message(accepted, now=timezone.now())
-        finally:
-            transaction.set_rollback(True)
+    try:
+        with transaction.atomic():
+            accepted = accept.accept_message(user=user, **message).message
+            try:
+                return of_message(accepted, now=timezone.now())
+            finally:
+                transaction.set_rollback(True)
+    except ValidationError as error:
+        # Everything else is as it should be.
+        is_template = message.get("type") == "template" and set(error.message_dict) == {"template"}
+        if channel is not None and is_template:
+            found = sent_templates.find(channel, message.get("content"))
+            if found is not None and found.definition.unusable:
+                status = found.definition.status
+                code = TEMPLATE_CODES.get(status) or verdict.template_code(status)
+                return Verdict("reject", code, "refused")
+        raise
 
 
 # Meta's codes for a template that it does not send, by its status.
@@ -131,11 +142,23 @@ def _state_of(connection: Connection, message: Message, category: str) -> RouteS
     if isinstance(changed, downgrade.Refusal):
         return RouteState(refuses or changed.code, unavailable)
     changes = changed.changes
+    if message.type == "reaction" and not _has_target(message, connection):
+        refuses = refuses or "target_unknown"
     if message.reply_to_id is not None:
         attempt = DeliveryAttempt(message=message, connection=connection)
         if attempts.quote(message, attempt) is None:
             changes = (*changes, downgrade.QUOTE_LEFT_OUT)
     return RouteState(refuses, unavailable, changes)
+
+
+def _has_target(message: Message, connection: Connection) -> bool:
+    """Return whether the connection knows an ID of the message that a reaction refers to."""
+    given = str(message.content.get("message_id") or "")
+    if connection.provider == Route.OFFICIAL and given.startswith(WAMID):
+        return True
+    return (
+        attempts.quote(message, DeliveryAttempt(message=message, connection=connection)) is not None
+    )
 
 
 def _free_entry_until(conversation: Conversation, now: dt.datetime) -> dt.datetime | None:
@@ -160,12 +183,14 @@ def _free_entry_until(conversation: Conversation, now: dt.datetime) -> dt.dateti
 
 
 def free_service_left(connection: Connection, now: dt.datetime) -> bool:
-    """Return whether messages within the window are still free this month, by our own count."""
+    """Return whether messages within the window are still free this month, by our own count.
+
+    A number with very many messages is counted no further: certainly free is only what is counted.
+    """
     month = timezone.localtime(now).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    service = DeliveryAttempt.objects.filter(
-        Q(receipt="delivered") | Q(receipt="read"),
-        connection=connection,
-        started_at__gte=month,
-        pricing__startswith="service:",
+    made = DeliveryAttempt.objects.filter(connection=connection, started_at__gte=month)
+    is_service = Q(pricing__startswith="service:", receipt__in=("delivered", "read"))
+    counted = made.order_by("started_at")[:MAX_COUNTED].aggregate(
+        all=Count("pk"), service=Count("pk", filter=is_service)
     )
-    return service.order_by("started_at")[:FREE_SERVICE_MESSAGES].count() < FREE_SERVICE_MESSAGES
+    return bool(counted["all"] < MAX_COUNTED and counted["service"] < FREE_SERVICE_MESSAGES)

@@ -82,6 +82,10 @@ def prepare(channel: Channel, content: Any) -> Prepared:
     elif problems := templates.errors(definition, content.get("components")):
         message_templates.enqueue_if_outdated(channel)
         raise ValidationError(_by_path(problems))
+    else:
+        # Webhooks write "pt-BR", which Meta does not take in a send.
+        named = {**content["language"], "code": definition.language}
+        content = {**content, "language": named}
     prepared = _with_file(content)
     rendered = templates.render(definition, prepared.content.get("components"))
     return Prepared(prepared.content, prepared.file, rendered.as_text(), template, rendered)

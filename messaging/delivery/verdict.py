@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from channels_app.providers import error_codes
+from channels_app.providers.cloud.templates import UNUSABLE
 from messaging.delivery import policy
 from messaging.delivery.policy import (
     Attempt,
@@ -115,8 +116,18 @@ class Verdict:
     then: Verdict | None = None
 
 
+def template_code(status: str) -> str:
+    """Return the code for a template that is not sent because of its status."""
+    return f"template_{status.lower()}"
+
+
+_TEMPLATE_TEXTS: Final = {template_code(status): text for status, text in UNUSABLE.items()}
+
+
 def reason_text(code: str) -> str:
     """Return the sentence for the reason of a verdict: that of the history."""
+    if code in _TEMPLATE_TEXTS:
+        return str(_TEMPLATE_TEXTS[code])
     if code in policy.REASONS:
         return str(policy.reason_text(code))
     return str(error_codes.title_for(code))

@@ -33,6 +33,8 @@ def apply_account(channel: Channel, event: AccountEvent) -> None:
 
 def apply_template(channel: Channel, event: TemplateEvent) -> str | None:
     """Have the templates of the account synchronized. Returns the name of a skip, or None."""
+    if event.edited:
+        message_templates.forget_ttl(channel.business_account_id, event.edited)
     return None if message_templates.enqueue_after_change(channel) else "account_not_configured"
 
 

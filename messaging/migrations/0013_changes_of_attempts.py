@@ -1,12 +1,8 @@
 import django.db.models.expressions
-from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    # The index is created while others write: a large installation is not locked.
-    atomic = False
-
     dependencies = [("messaging", "0012_outbox_indexes")]
 
     operations = [
@@ -31,13 +27,5 @@ class Migration(migrations.Migration):
             model_name="deliveryattempt",
             name="sent_text",
             field=models.TextField(blank=True, db_default="", verbose_name="sent text"),
-        ),
-        AddIndexConcurrently(
-            "message",
-            models.Index(
-                condition=models.Q(("direction", "out"), ("type", "interactive")),
-                fields=["conversation", "created_at"],
-                name="message_with_options",
-            ),
         ),
     ]

@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
-from django.db.models import Q
 
 
 class Migration(migrations.Migration):
-    # The indexes are created while others write: a large installation is not locked.
-    atomic = False
-
     dependencies = [
         ("messaging", "0013_changes_of_attempts"),
         ("channels_app", "0007_deadlines"),
@@ -49,21 +44,5 @@ class Migration(migrations.Migration):
             "message",
             "overdue_at",
             models.DateTimeField(blank=True, null=True, verbose_name="overdue since"),
-        ),
-        AddIndexConcurrently(
-            "message",
-            models.Index(
-                fields=["created_at"],
-                condition=Q(overdue_at__isnull=False, status__in=["held", "sent"]),
-                name="message_undelivered",
-            ),
-        ),
-        AddIndexConcurrently(
-            "message",
-            models.Index(
-                fields=["deadline_check_at"],
-                condition=Q(deadline_check_at__isnull=False),
-                name="message_deadline",
-            ),
         ),
     ]

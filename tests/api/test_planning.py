@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from channels_app.models import Channel
@@ -107,15 +108,18 @@ def test_a_batch_has_a_result_for_each_message(
         {"to": TO},
         given | {"send_at": "tomorrow"},
         given | {"context": {"message": "0d7c2a52-5b0e-4f7e-9a39-6f1c3f0a9b11"}},
+        # The window is that of the time at which it is sent.
+        given | {"send_at": (timezone.now() + dt.timedelta(hours=22)).isoformat()},
+        given | {"send_at": (timezone.now() + dt.timedelta(hours=24)).isoformat()},
     )
 
     assert answer.status_code == 200
     results = answer.json()["results"]
-    assert [one["status"] for one in results] == [202, 400, 202, 400, 400, 400, 400]
+    assert [one["status"] for one in results] == [202, 400, 202, 400, 400, 400, 400, 202, 400]
     fields = [list(one.get("errors", {})) for one in results]
-    assert fields == [[], ["type"], [], ["to"], ["channel"], ["send_at"], ["context"]]
+    assert fields == [[], ["type"], [], ["to"], ["channel"], ["send_at"], ["context"], [], ["type"]]
     stored = {str(message.pk) for message in Message.objects.all()}
-    assert stored == {results[0]["message"]["id"], results[2]["message"]["id"]}
+    assert stored == {results[number]["message"]["id"] for number in (0, 2, 7)}
     assert batch(api).status_code == 400
     assert batch(api, *[given] * 101).status_code == 400
 
@@ -140,6 +144,43 @@ def test_a_repeated_batch_sends_nothing_twice(
     single = batch(api, own | {"text": "Outro"}).json()["results"]
     assert [one["status"] for one in single] == [409]
     assert Message.objects.count() == 2
+    # A single send may have a key like that of an item.
+    for key in ("k#0", "k#1"):
+        alone = api.post("/api/messages/", good, format="json", headers={"Idempotency-Key": key})
+        assert alone.status_code == 202
+    assert [one["status"] for one in batch(api, good, good, key="k").json()["results"]] == [202] * 2
+    # What has become invalid since is as it was stored; the window has closed meanwhile, too.
+    stranger = good | {"to": STRANGER, "text": "", **TEMPLATE}
+    assert batch(api, good, stranger, key="v").json()["results"][1]["status"] == 202
+    Conversation.objects.update(last_inbound_at=None)
+    change_channel(channel, active=False)
+    again = batch(api, good, stranger, key="v")
+    assert [one["status"] for one in again.json()["results"]] == [200, 200]
+
+
+def test_an_internal_error_of_one_message_hides_the_result_of_none(
+    api: APIClient,
+    channel: Channel,
+    conversation: Conversation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = {"channel": channel.pk, "to": TO}
+    texts = [given | {"text": str(number)} for number in range(7)]
+    real, fails = sending.accept_message, {"1", "3", "4", "6"}
+
+    def accept(**arguments: Any) -> Any:
+        if arguments["text"] in fails:
+            raise OperationalError("deadlock detected")
+        return real(**arguments)
+
+    monkeypatch.setattr(sending, "accept_message", accept)
+    first = batch(api, *texts, key="k").json()["results"]
+    assert [one["status"] for one in first] == [202, 500, 202, 500, 500, 500, 500]
+    assert first[1]["errors"]["code"] == "internal_error"
+    fails.clear()
+    again = batch(api, *texts, key="k").json()["results"]
+    assert [one["status"] for one in again] == [200, 202, 200, 202, 202, 202, 202]
+    assert Message.objects.count() == 7
 
 
 def test_a_batch_that_the_fallback_may_not_carry_is_refused_as_a_whole(
@@ -150,8 +191,13 @@ def test_a_batch_that_the_fallback_may_not_carry_is_refused_as_a_whole(
     later = timezone.now() + dt.timedelta(minutes=5)
     to = [f"+551198888000{n}" for n in range(4)]
 
-    def send(number: int) -> Any:
-        return batch(api, *(given | {"to": one} for one in to[:number]))
+    def send(number: int, prefix: str = "", **changes: Any) -> Any:
+        keys = [f"{prefix}{index}" if prefix else "" for index in range(number)]
+        items = [
+            given | {"to": one, "idempotency_key": key} | changes
+            for one, key in zip(to[:number], keys, strict=True)
+        ]
+        return batch(api, *items)
 
     opened = {"breaker_opened_at": timezone.now(), "breaker_probe_at": later}
     update_connection(wired, **opened)
@@ -159,6 +205,17 @@ def test_a_batch_that_the_fallback_may_not_carry_is_refused_as_a_whole(
         refused = send(number)
         assert (refused.status_code, refused.json()["code"]) == (409, "fallback_quota")
     assert not Message.objects.exists()
+    # By then the official API may send again.
+    assert [one["status"] for one in send(4, send_at=later.isoformat()).json()["results"]] == (
+        [202] * 4
+    )
+    Message.objects.all().delete()
+    # New chats are counted by customer; what is repeated is not counted again.
+    assert [one["status"] for one in send(3, "own", to=to[0]).json()["results"]] == [202] * 3
+    again = send(3, "own", to=to[0])
+    assert [one["status"] for one in again.json()["results"]] == [200] * 3
+    assert send(1).status_code == 409
+    Message.objects.all().delete()
     assert [one["status"] for one in send(2).json()["results"]] == [202, 202]
     assert send(2).status_code == 409
     # The official API has no such quota.

@@ -126,6 +126,9 @@ def test_a_template_is_listed_sent_by_its_short_form_and_stored_as_the_customer_
     graph.settle()
     receive(webhooks)
     assert "utility" in message.attempts.get().pricing
+    # A language as webhooks write it is sent as Meta takes it.
+    hyphen = send({**METAS, "language": {"code": "pt-BR"}})
+    assert hyphen.json()["template"] == METAS, hyphen.content
     # What was accepted is answered again, whatever became of the template.
     MessageTemplate.objects.update(status="PAUSED")
     assert send(SHORT, key="k1").headers["Idempotent-Replay"] == "true"

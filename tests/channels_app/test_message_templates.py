@@ -148,10 +148,15 @@ def test_a_template_is_created_reviewed_edited_and_deleted_at_meta(
     assert template.status == "APPROVED"
 
     edited = message_templates.edit(template, {"components": [{**BODY, "text": "Oi {{1}}, ok."}]})
-    assert edited.components[0]["text"] == "Oi {{1}}, ok."
-    assert simulator(graph).templates.of_account(ACCOUNT)[0].components == edited.components
+    # Until Meta's list says otherwise, sends are checked against the version before.
+    assert edited.components == template.components
+    assert edited.components[0]["text"] == advert["text"]
 
     graph.settle()
+    message_templates.synchronize(channel)
+    template.refresh_from_db()
+    assert template.components[0]["text"] == "Oi {{1}}, ok."
+    assert simulator(graph).templates.of_account(ACCOUNT)[0].components == template.components
     event(graph, template, event="PAUSED", paced=True)
     message_templates.unpause(template)
     message_templates.delete(template)
@@ -175,3 +180,48 @@ def test_the_example_of_a_header_is_uploaded_for_its_handle(
     assert handle.startswith("4::")
     with pytest.raises(Rejected):
         message_templates.upload_example(channel, **{**upload, "mime_type": "text/plain"})
+
+
+def test_a_time_to_live_is_known_from_the_approval_until_anything_else_changes(
+    channel: Channel, graph: Provider
+) -> None:
+    simulator(graph).settings.review_delay = 0.0
+    known: list[int | None] = []
+
+    def look(template: MessageTemplate) -> None:
+        message_templates.synchronize(channel)
+        template.refresh_from_db()
+        known.append(template.ttl_seconds)
+
+    template = message_templates.create(channel, {**DRAFT, "message_send_ttl_seconds": 30})
+    known.append(template.ttl_seconds)
+    graph.settle()
+    look(template)
+    event(graph, template, quality="YELLOW")
+    look(template)
+    assert known == [None, 30, 30]
+
+    # Our own edit: unknown until it is approved.
+    simulator(graph).settings.review_delay = 0.5
+    text = {**BODY, "text": "Oi {{1}}, ok."}
+    draft = {"components": [text], "message_send_ttl_seconds": 60}
+    known[:] = [message_templates.edit(template, draft).ttl_seconds]
+    assert template.submitted_ttl_seconds == 60
+    look(template)
+    graph.settle()
+    look(template)
+    assert known == [None, None, 60]
+
+    for change in ({"category": "MARKETING"}, {"event": "PAUSED"}, {"components": [BODY]}):
+        MessageTemplate.objects.update(ttl_seconds=30, submitted_ttl_seconds=None)
+        event(graph, template, **change)
+        look(template)
+        assert known[-1] is None, change
+    MessageTemplate.objects.update(ttl_seconds=30)
+    message_templates.forget_ttl(ACCOUNT, template.template_id)
+    template.refresh_from_db()
+    assert template.ttl_seconds is None
+    # Meta chose another category, which has other times to live.
+    advert = {**DRAFT, "name": "oferta", "components": [{**BODY, "text": "Oi {{1}}, oferta!"}]}
+    other = message_templates.create(channel, {**advert, "message_send_ttl_seconds": 30})
+    assert (other.ttl_seconds, other.submitted_ttl_seconds) == (None, None)

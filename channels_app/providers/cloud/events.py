@@ -166,7 +166,9 @@ def _parts(
     else:
         report = account.read(field, value, account_id) or UnsupportedEvent(key, f"field:{field}")
         if account.is_about_template(field, value):
-            yield TemplateEvent("", account_id)
+            is_edit = field == "message_template_components_update"
+            edited = str(value.get("message_template_id") or "")[:64] if is_edit else ""
+            yield TemplateEvent("", account_id, edited)
         if not (isinstance(report, UnsupportedEvent) and account.is_about_template(field, value)):
             yield report
 

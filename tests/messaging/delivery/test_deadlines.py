@@ -31,7 +31,7 @@ from messaging.delivery.policy import (
 )
 from messaging.delivery.schedule import Times
 from messaging.delivery.statuses import Outcome, Route
-from messaging.models import Message
+from messaging.models import Conversation, Message
 from tests.factories import change_channel
 from tests.messaging.support import accept, customer, deliver_due, post, read_events, status, trail
 
@@ -184,6 +184,12 @@ def test_a_scheduled_message_is_sent_at_its_time_and_delays_none(
 ) -> None:
     time_machine.move_to(NOW, tick=False)
     scheduled = accept(wired, text="later", times=Times(send_at=at(600)))
+    # It answers nobody yet, and those of one second keep their order.
+    Conversation.objects.update(unread_count=1)
+    places = [accept(wired, times=Times(send_at=at(900))).created_at for _ in range(3)]
+    assert places == sorted(set(places))
+    found = Conversation.objects.get()
+    assert (found.unread_count, found.last_message_at) == (1, None)
     deliver_due()
     accept(wired, text="now")
     deliver_due()

@@ -15,6 +15,7 @@ from django.utils import timezone, translation
 
 from channels_app.models import Channel, MessageTemplate
 from channels_app.providers import error_codes
+from channels_app.providers.cloud.templates import UNUSABLE
 from messaging import contacts
 from messaging.delivery import accept as sending
 from messaging.delivery import policy
@@ -299,12 +300,35 @@ def test_a_paused_template_is_refused_before_it_is_stored(
     said = preview(user=None, channel=wired, to=CUSTOMER, **given.message)
 
     assert (said.would, said.route, said.reason) == ("reject", None, "132015")
+    MessageTemplate.objects.update(status="PENDING")
+    said = preview(user=None, channel=wired, to=CUSTOMER, **given.message)
+    assert (said.would, said.reason) == ("reject", "template_pending")
+    assert reason_text(said.reason) == str(UNUSABLE["PENDING"])
+    with pytest.raises(ValidationError) as invalid:
+        preview(user=None, channel=wired, to="123", **given.message)
+    assert list(invalid.value.message_dict) == ["to"]
     change_channel(wired, active=False)
     assert preview(user=None, channel=wired, to=CUSTOMER, text="Olá").reason == "inactive"
     with pytest.raises(ValidationError) as invalid:
         change_channel(wired, active=True)
         preview(user=None, channel=wired, to="123", text="Olá")
     assert list(invalid.value.message_dict) == ["to"]
+
+
+@pytest.mark.django_db
+def test_a_reaction_to_what_only_the_fallback_has_is_not_sent_by_the_official_api(
+    wired: Channel, graph: Provider, wwebjs: Provider
+) -> None:
+    conversation = Setting(wired, graph, wwebjs).wrote(dt.timedelta(hours=1))
+    target = Message.objects.create(
+        conversation=conversation, direction="in", status="", type="text", text="Olá",
+        provider_message_id="wamid.0", created_at=timezone.now(),
+    )  # fmt: skip
+    content = {"message": str(target.pk), "emoji": "👍"}
+    for id_, expected in (("wamid.1", "send"), ("false_5511988887777@c.us_3EB0C7", "fall_back")):
+        Message.objects.update(provider_message_id=id_)
+        said = preview(user=None, conversation=conversation, type="reaction", content=content)
+        assert said.would == expected, (id_, said)
 
 
 @pytest.mark.django_db
