@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0002_teams'),
-        ('channels_app', '0007_deadlines'),
+        ('channels_app', '0008_submitted_time_to_live'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('accounts', '0002_teams'),
         ('channels_app', '0010_team_and_automatic_answers'),
-        ('messaging', '0017_former_addresses'),
+        ('messaging', '0018_indexes_of_plans'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
     # have migrations of their own, so that this one can be repeated.
     atomic = False
 
-    dependencies = [("messaging", "0016_names_and_control")]
+    dependencies = [("messaging", "0017_former_addresses")]
 
     operations = [
         AddIndex(
