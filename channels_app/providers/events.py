@@ -123,7 +123,7 @@ class EditEvent:
     """The text of a message was edited.
 
     `by` is who did it, as far as the provider says: the person's address (E.164 or a user ID), US,
-    or "".
+    or "". `reported_in` is the id of the journal's row that reported it, 0 if it is not known.
     """
 
     channel_key: str
@@ -131,16 +131,18 @@ class EditEvent:
     text: str
     at: dt.datetime | None = None
     by: str = ""
+    reported_in: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RevokeEvent:
-    """A message was deleted for everyone; `by` as for `EditEvent`."""
+    """A message was deleted for everyone; `by` and `reported_in` as for `EditEvent`."""
 
     channel_key: str
     provider_message_id: str
     at: dt.datetime | None = None
     by: str = ""
+    reported_in: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from channels_app.providers.message_keys import message_key
 from messaging import calls, contacts, control, names, sequence, words
 from messaging.delivery import attempts, quotes, statuses
 from messaging.delivery.statuses import Route, Status
-from messaging.inbound import account, amendments, answers, echoes, pending_events
+from messaging.inbound import account, amendments, answers, echoes, pending_events, skips
 from messaging.inbound.amendments import Amendment
 from messaging.live import publisher
 from messaging.media import files
@@ -56,10 +56,6 @@ from messaging.models import (
     Message,
 )
 
-# How a change is counted that only the author of the message may make.
-NOT_THE_AUTHOR = "change:not_the_author"
-# The length of `InboundEvent.skipped`.
-MAX_SKIPPED = 200
 # A younger message is never history, unless the provider says so for certain.
 HISTORY_AGE = dt.timedelta(minutes=2)
 # Registered by higher layers that know when a channel's phone was linked (see instances.apps):
@@ -75,6 +71,8 @@ def parse(event: InboundEvent) -> Iterable[Event]:
     for item in engines.event_source(event.source).parse(event.payload):
         if isinstance(item, MessageEvent) and item.at is None:
             yield replace(item, at=event.received_at)
+        elif isinstance(item, EditEvent | RevokeEvent):
+            yield replace(item, reported_in=event.pk)
         else:
             yield item
 
@@ -117,10 +115,7 @@ def _concerned(item: Event, channels: Mapping[str, Channel]) -> Sequence[Channel
 
 def skipped(counts: Mapping[str, int]) -> str:
     """Return the kinds that `apply` skipped: unknown kinds, and items of unknown channels."""
-    kinds = sorted(kind for kind in counts if not kind.endswith("Event"))
-    while len(listed := ", ".join(kinds)) > MAX_SKIPPED:
-        kinds.pop()
-    return listed
+    return skips.listed(kind for kind in counts if not kind.endswith("Event"))
 
 
 def channels_of(source: str, source_key: str) -> Mapping[str, Channel]:
@@ -361,22 +356,17 @@ def _store_message(channel: Channel, event: MessageEvent) -> str | None:
         message.status, message.route = Status.SENT, _outside_route(channel)
         _apply_pending_receipts(channel, message)
     message.save(force_insert=True)
-    refused = False
-    for change in pending_events.take_amendments(
+    waiting = pending_events.take_amendments(
         channel.pk, event.provider_message_id, keep=event.outgoing and original is None
-    ):
-        if amendments.is_allowed(message, change):
-            amendments.apply(message, change, channel=channel)
-        else:
-            refused = True
+    )
+    amendments.apply_waiting(message, waiting, channel=channel)
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
         **({} if is_history else _caused_by(event, message, conversation, at)),
     )
     if not is_history:
         publisher.message_changed(message)
-    # The change came before its message, so this event's row counts it.
-    return NOT_THE_AUTHOR if refused else None
+    return None
 
 
 def _caused_by(
@@ -495,7 +485,7 @@ def _apply_amendment(channel: Channel, event: Amendment) -> str | None:
     # An echo may turn out to be one of our own messages that has no provider id yet.
     if all(message.sent_outside and message.echo_of_id is None for message in messages):
         pending_events.store_amendment(channel.pk, event)
-    return NOT_THE_AUTHOR if refused else None
+    return amendments.NOT_THE_AUTHOR if refused else None
 
 
 def _apply_contact(channel: Channel, event: ContactEvent) -> None:
