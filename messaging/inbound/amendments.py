@@ -82,9 +82,7 @@ def _may_be(contact: Contact, by: str) -> bool:
     if owners := contacts.ids_with([address]):
         return contact.pk in owners
     # Somebody with another address of the same kind is somebody else.
-    shown = addresses.named(
-        phone_number=contact.phone_number or "", user_id=contact.user_id or ""
-    )
+    shown = addresses.named(phone_number=contact.phone_number or "", user_id=contact.user_id or "")
     return not (
         any(one.kind == address.kind for one in shown)
         or contact.addresses.filter(kind=address.kind).exists()

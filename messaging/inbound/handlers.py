@@ -41,7 +41,7 @@ from channels_app.providers.events import (
     VoteEvent,
 )
 from channels_app.providers.message_keys import message_key
-from messaging import calls, contacts, control, names, sequence, words
+from messaging import calls, contacts, control, merging, names, sequence, words
 from messaging.delivery import attempts, quotes, statuses
 from messaging.delivery.statuses import Route, Status
 from messaging.inbound import account, amendments, answers, echoes, pending_events, skips
@@ -63,13 +63,14 @@ HISTORY_AGE = dt.timedelta(minutes=2)
 HISTORY_ENDS: list[Callable[[Channel], dt.datetime | None]] = []
 
 
-def parse(event: InboundEvent) -> Iterable[Event]:
-    """Return the neutral events of a stored event.
+# Without a readable time they have the time at which the event was received.
+_DATED = (MessageEvent, AccountEvent, AddressBookEvent, ContactEvent)
 
-    A message without a readable time has the time at which the event was received.
-    """
+
+def parse(event: InboundEvent) -> Iterable[Event]:
+    """Return the neutral events of a stored event."""
     for item in engines.event_source(event.source).parse(event.payload):
-        if isinstance(item, MessageEvent) and item.at is None:
+        if isinstance(item, _DATED) and item.at is None:
             yield replace(item, at=event.received_at)
         elif isinstance(item, EditEvent | RevokeEvent):
             yield replace(item, reported_in=event.pk)
@@ -198,7 +199,7 @@ def _digits(number: str) -> str:
 
 
 def _apply_receipt(channel: Channel, event: ReceiptEvent) -> str | None:
-    named = addresses.named(phone_number=event.phone_number, user_id=event.user_id)
+    named = addresses.named(phone_number=event.phone_number, user_id=event.user_id, also=event.also)
     contacts.learn_pair(channel, named)
     if event.history and event.receipt == Receipt.FAILED:
         # It is long over: nothing is to be sent again.
@@ -415,7 +416,8 @@ def _fill(
     channel: Channel, event: MessageEvent, pk: Any, type_: str, context: Mapping[str, Any]
 ) -> None:
     """Fill a message that came without its content, if this event has it."""
-    if type_ not in (UNKNOWN, WAITING) or event.type in (UNKNOWN, WAITING, UNSUPPORTED):
+    without_content = (UNKNOWN, WAITING, UNSUPPORTED)
+    if type_ not in without_content or event.type in without_content:
         return
     message = Message.objects.select_for_update().get(pk=pk)
     amendments.change(
@@ -424,7 +426,8 @@ def _fill(
         type=event.type,
         text=event.text,
         content=dict(event.content),
-        context={name: context[name] for name in _MARKS if name in context} | dict(event.context),
+        context={name: event.context[name] for name in event.context if name not in _MARKS}
+        | {name: context[name] for name in _MARKS if name in context},
         media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
     )
 
@@ -490,7 +493,13 @@ def _apply_amendment(channel: Channel, event: Amendment) -> str | None:
 
 def _apply_contact(channel: Channel, event: ContactEvent) -> None:
     """Store the present name of an existing contact. An address book does not create contacts."""
-    ids = contacts.ids_with(addresses.named(phone_number=event.phone_number))
+    ids = contacts.ids_with(addresses.named(phone_number=event.phone_number, user_id=event.user_id))
+    if event.saved:
+        now = timezone.now()
+        for contact in merging.lock_contacts(ids):
+            if names.note_saved(contact, event.name, min(event.at or now, now)):
+                contact.save(update_fields=names.FIELDS)
+        return
     for field, known in (
         ("name", Q(named_by_staff=False, saved_name="")),
         ("profile_name", Q(named_by_staff=True) | ~Q(saved_name="")),
