@@ -75,7 +75,13 @@ def note_incoming(channel: Channel, event: CallEvent) -> None:
     now = timezone.now()
     at = min(event.at or now, now)
     conversation = contacts.lock_conversation_with(
-        channel, phone_number=event.phone_number, user_id=event.user_id, at=at
+        channel,
+        phone_number=event.phone_number,
+        user_id=event.user_id,
+        also=event.also,
+        name=event.name,
+        username=event.username,
+        at=at,
     )
     if _update_existing(channel, event):
         return  # another worker was faster
@@ -93,8 +99,18 @@ def note_incoming(channel: Channel, event: CallEvent) -> None:
         last_message_at=max(filter(None, [conversation.last_message_at, call.created_at])),
         unread_count=F("unread_count") + 1,
         **work.reopening(conversation),
+        **_window(conversation, call, event),
     )
     publisher.call_changed(call)
+
+
+def _window(
+    conversation: Conversation, call: CallAttempt, event: CallEvent
+) -> dict[str, dt.datetime]:
+    """Return what the call changes of the 24-hour window of its conversation."""
+    if not event.opens_window:
+        return {}
+    return {"last_inbound_at": max(filter(None, [conversation.last_inbound_at, call.created_at]))}
 
 
 def _earlier(started_at: dt.datetime, at: dt.datetime | None) -> dt.datetime:

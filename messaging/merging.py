@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import F, Max, Q
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Provider
 from channels_app.providers import addresses
 from channels_app.providers.addresses import Kind
-from channels_app.providers.message_keys import WAMID
+from channels_app.providers.contents import UNSUPPORTED
+from channels_app.providers.events import US
+from channels_app.providers.message_keys import CLOUD_CALL, WAMID
 from core import phone_numbers
 from messaging import control, names, words
 from messaging.delivery import policy
@@ -384,23 +388,42 @@ def _root(conversation: Conversation) -> Conversation:
 def _recount(conversation: Conversation, *, unread: int) -> None:
     """Derive the times of a conversation from what it has."""
     messages = Message.objects.filter(conversation=conversation)
-    # Neither history nor a notice opens the 24-hour window.
+    # Neither history nor a notice opens the 24-hour window, nor does a change of a message.
     opens = Q(direction=Message.Direction.IN) & ~Q(context__has_key="imported")
     opens &= ~Q(type__in=words.OPEN_NO_WINDOW)
     if conversation.channel.kind == Provider.OFFICIAL:
         # What only a session reported opens no window of Meta's.
         opens &= Q(provider_message_id__startswith=WAMID)
+    opens &= (
+        ~Q(type=UNSUPPORTED)
+        | ~Q(content__has_key="message_type")
+        | ~Q(content__message_type__in=words.CHANGES)
+    )
     # A scheduled message has a time in the future.
     latest = messages.exclude(decision=policy.WAITING_SCHEDULE).aggregate(
         any=Max("created_at"), inbound=Max("created_at", filter=opens)
     )
     called = CallAttempt.objects.filter(conversation=conversation, incoming=True)
+    opened = called.filter(call_id__startswith=CLOUD_CALL).aggregate(at=Max("created_at"))["at"]
+    inbound = _later(_later(latest["inbound"], opened), _latest_reaction(messages))
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=_later(latest["any"], called.aggregate(at=Max("created_at"))["at"]),
-        last_inbound_at=latest["inbound"],
+        last_inbound_at=inbound,
         unread_count=unread,
     )
     publisher.publish(publisher.INBOX, conversations=conversation.pk)
+
+
+def _latest_reaction(messages: models.QuerySet[Message]) -> dt.datetime | None:
+    """Return when the customer last reacted to a message of ours, which opens the window."""
+    ours = messages.filter(direction=Message.Direction.OUT, sent_outside=False)
+    entries = chain.from_iterable(ours.exclude(reactions=[]).values_list("reactions", flat=True))
+    times = [
+        parse_datetime(str(entry.get("at", "")))
+        for entry in entries
+        if entry.get("emoji") and entry["by"] != US
+    ]
+    return max(filter(None, times), default=None)
 
 
 def _publish(source: Conversation, target: Conversation, moved: Iterable[object]) -> None:

@@ -79,7 +79,8 @@ _ALL = (
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
 # The types of received messages that never open the 24-hour window.
 OPEN_NO_WINDOW = ("system", "handover", "reaction")
-_CHANGES = ("edit", "revoke", "reaction", "pin", "keep_in_chat", "poll_update")
+# What Meta calls a change of an earlier message that it does not describe.
+CHANGES = ("edit", "revoke", "reaction", "pin", "keep_in_chat", "poll_update")
 _REPLIES = {
     "button_reply": "button_reply",
     "list_reply": "list_reply",
@@ -103,7 +104,7 @@ def kind_of(type_: str, content: Any) -> Kind:
         name = "button_reply"
     elif type_ == "interactive":
         name = _REPLIES.get(str(parts.get("type")), "interactive")
-    elif type_ == "unsupported" and parts.get("message_type") in _CHANGES:
+    elif type_ == "unsupported" and parts.get("message_type") in CHANGES:
         name = "unsupported_change"
     elif type_ == "handover" and parts.get("owner") == "us":
         name = "escalation"

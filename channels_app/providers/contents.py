@@ -49,7 +49,8 @@ def place(
         "caption": caption,
         **more,
     }
-    content = {name: value for name, value in parts.items() if value not in (None, "", False)}
+    # Zero degrees are a place.
+    content = {n: v for n, v in parts.items() if v is not None and v is not False and v != ""}
     words = [caption, name, address if address != name else "", coordinates(content)]
     return Content("location", lines(*words), content)
 

@@ -50,8 +50,8 @@ class ReceiptEvent:
 
     `channel_key` is the provider's name for our number. `reference` is our ID, if the provider
     returns it. If the provider returned no message ID on acceptance, the event is matched by
-    recipient (E.164, may be empty), text and time, as far as it contains them. `phone_number` and
-    `user_id` are addresses of one customer. `pricing` is what the provider charges for,
+    recipient (E.164, may be empty), text and time, as far as it contains them. `phone_number`,
+    `user_id` and `also` are addresses of one customer. `pricing` is what the provider charges for,
     "category:type" ("marketing:regular"), "" if it does not say. `history`: it stands in a history;
     a failure in it is only shown.
     """
@@ -67,6 +67,7 @@ class ReceiptEvent:
     at: dt.datetime | None = None
     pricing: str = ""
     history: bool = False
+    also: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class EditEvent:
     """The text of a message was edited.
 
     `by` is who did it, as far as the provider says: the person's address (E.164 or a user ID), US,
-    or "".
+    or "". `reported_in` is the id of the journal's row that reported it, 0 if it is not known.
     """
 
     channel_key: str
@@ -132,16 +133,18 @@ class EditEvent:
     text: str
     at: dt.datetime | None = None
     by: str = ""
+    reported_in: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RevokeEvent:
-    """A message was deleted for everyone; `by` as for `EditEvent`."""
+    """A message was deleted for everyone; `by` and `reported_in` as for `EditEvent`."""
 
     channel_key: str
     provider_message_id: str
     at: dt.datetime | None = None
     by: str = ""
+    reported_in: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +185,18 @@ US = "us"
 
 @dataclass(frozen=True, slots=True)
 class ContactEvent:
-    """The provider reported a customer's name. `phone_number` is E.164."""
+    """The provider reported a customer's name. `phone_number` is E.164, `user_id` a LID.
+
+    `saved`: it is the name in the phone's address book, not that of the profile. `at` is None if
+    the provider reports no time: it counts as that of the arrival.
+    """
 
     channel_key: str
     phone_number: str
     name: str
+    user_id: str = ""
+    saved: bool = False
+    at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +276,8 @@ class CallEvent:
     """A call from a customer started, progressed or ended.
 
     `phone_number` is the caller's, E.164, `user_id` a business-scoped id or a LID. Both are empty
-    if the provider reports neither.
+    if the provider reports neither. `also`, `name` and `username` as for `MessageEvent`.
+    `opens_window`: by Meta's rules it opens the 24-hour window.
     """
 
     channel_key: str
@@ -276,6 +287,10 @@ class CallEvent:
     at: dt.datetime | None = None
     video: bool = False
     user_id: str = ""
+    also: tuple[Address, ...] = ()
+    name: str = ""
+    username: str = ""
+    opens_window: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +301,7 @@ class AccountEvent:
     `phone_number` (digits), or those of the account `account_id`; each is "" if it is not named.
     `topic` identifies what it is about: a later event of the same topic ends what an earlier one
     raised. `reason` is the code of what is wrong, "" if nothing is any more. `passing`: no event
-    reports its end.
+    reports its end. `at` is when the provider reported it, None if it does not say.
     """
 
     channel_key: str
@@ -296,6 +311,7 @@ class AccountEvent:
     reason: str
     detail: str = ""
     passing: bool = False
+    at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +338,7 @@ class PreferenceEvent:
     stopped: bool
     at: dt.datetime | None = None
     user_id: str = ""
+    also: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

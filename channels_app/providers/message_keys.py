@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from channels_app.providers.cloud.events import web_message_id
 
+# How the ids of calls begin that the official API reports.
+CLOUD_CALL = "wacid."
 WAMID = "wamid."
 
 

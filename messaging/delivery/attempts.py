@@ -533,8 +533,7 @@ def _apply_pending(attempt: DeliveryAttempt) -> None:
     receipts, changes = pending_events.take(channel_id, attempt.provider_message_id)
     for receipt, error in receipts:
         _merge_receipt(attempt, receipt, error)
-    for event in changes:
-        amendments.apply(attempt.message, event, channel=attempt.connection.channel)
+    amendments.apply_waiting(attempt.message, changes, channel=attempt.connection.channel)
 
 
 def _link_echoes(attempt: DeliveryAttempt) -> None:

@@ -110,7 +110,8 @@ def _is_simple(event: ReceiptEvent, attempt: DeliveryAttempt) -> bool:
 
 def _named(item: Reported) -> tuple[Address, ...]:
     """Return the addresses of the recipient that a receipt names."""
-    return addresses.named(phone_number=item.event.phone_number, user_id=item.event.user_id)
+    event = item.event
+    return addresses.named(phone_number=event.phone_number, user_id=event.user_id, also=event.also)
 
 
 def _is_official(attempt: DeliveryAttempt) -> bool:

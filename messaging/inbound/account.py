@@ -44,7 +44,7 @@ def apply_preference(channel: Channel, event: PreferenceEvent) -> None:
     Customers who never wrote have wishes, too: the contact is created.
     """
     at = min(event.at or timezone.now(), timezone.now())
-    named = addresses.named(phone_number=event.phone_number, user_id=event.user_id)
+    named = addresses.named(phone_number=event.phone_number, user_id=event.user_id, also=event.also)
     contact = contacts.learn(channel, named, at=at)
     earlier = Q(marketing_wish_at=None) | Q(marketing_wish_at__lte=at)
     Contact.objects.filter(earlier, pk=contact.pk).update(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.utils import timezone
@@ -19,11 +19,16 @@ from channels_app.providers.events import (
     RevokeEvent,
     VoteEvent,
 )
+from messaging import contacts
+from messaging.inbound import skips
 from messaging.live import publisher
 from messaging.media import files
-from messaging.models import Conversation, Message
+from messaging.models import Contact, ContactAddress, Conversation, Message
 
 Amendment = EditEvent | RevokeEvent | MediaEvent | ReactionEvent | VoteEvent
+
+# How a change is counted that only the author of the message may make.
+NOT_THE_AUTHOR = "change:not_the_author"
 
 # An edit of a text of the same message repeats every few seconds at most.
 MAX_EARLIER_TEXTS = 20
@@ -35,18 +40,53 @@ def is_allowed(message: Message, event: Amendment) -> bool:
     Only the author may. In a group its administrators may delete, and no provider says who is one.
     """
     by = event.by if isinstance(event, EditEvent | RevokeEvent) else ""
+    if not by:
+        return True
     is_ours = message.direction == Message.Direction.OUT
-    author = addresses.of_answer(str((message.context.get("author") or {}).get("id") or ""))
     by_right_side = (by == US) == is_ours
-    if not by or (by_right_side and author is None):
+    if _is_in_group(message):
+        author = str((message.context.get("author") or {}).get("id") or "")
+        return isinstance(event, RevokeEvent) or (by_right_side and _may_be_one(author, by))
+    return by_right_side and (is_ours or _may_be(message.conversation.contact, by))
+
+
+def apply_waiting(message: Message, events: Iterable[Amendment], *, channel: Channel) -> None:
+    """Apply the changes that came before their message; see `apply`.
+
+    A refused one is counted on the row of the journal that reported it.
+    """
+    for event in events:
+        if is_allowed(message, event):
+            apply(message, event, channel=channel)
+        elif isinstance(event, EditEvent | RevokeEvent):
+            skips.note(event.reported_in, NOT_THE_AUTHOR)
+
+
+def _is_in_group(message: Message) -> bool:
+    return addresses.is_group(message.conversation.contact.user_id or "")
+
+
+def _may_be_one(one: str, other: str) -> bool:
+    """Return whether two reported addresses may be one person's, such as a number and a LID."""
+    first, second = addresses.of_answer(one), addresses.of_answer(other)
+    if first is None or second is None or first.kind != second.kind:
         return True
-    chat = message.conversation.contact.user_id or ""
-    if isinstance(event, RevokeEvent) and addresses.is_group(chat):
+    return first.key == second.key
+
+
+def _may_be(contact: Contact, by: str) -> bool:
+    """Return whether a reported address is the contact's, or one that may turn out to be."""
+    address = addresses.of_answer(by)
+    if address is None:
         return True
-    other = addresses.of_answer(by)
-    # A number and a LID may be one person's.
-    same = author is None or other is None or author.kind != other.kind or author.key == other.key
-    return by_right_side and same
+    if owners := contacts.ids_with([address]):
+        return contact.pk in owners
+    # Somebody with another address of the same kind is somebody else.
+    shown = addresses.named(phone_number=contact.phone_number or "", user_id=contact.user_id or "")
+    return not (
+        any(one.kind == address.kind for one in shown)
+        or contact.addresses.filter(kind=address.kind).exists()
+    )
 
 
 def apply(message: Message, event: Amendment, *, channel: Channel) -> None:
@@ -63,7 +103,7 @@ def apply(message: Message, event: Amendment, *, channel: Channel) -> None:
     elif isinstance(event, ReactionEvent):
         _react(message, event)
     elif isinstance(event, VoteEvent):
-        votes = _latest_of(message.votes, event, {"chosen": list(event.chosen)})
+        votes = _latest_of(message, message.votes, event, {"chosen": list(event.chosen)})
         if votes is not None:
             change(message, votes=votes)
     elif message.media is not None:
@@ -97,7 +137,7 @@ def _edit(message: Message, event: EditEvent) -> None:
 
 
 def _react(message: Message, event: ReactionEvent) -> None:
-    reactions = _latest_of(message.reactions, event, {"emoji": event.emoji})
+    reactions = _latest_of(message, message.reactions, event, {"emoji": event.emoji})
     if reactions is None:
         return
     change(message, reactions=reactions)
@@ -111,6 +151,7 @@ def _react(message: Message, event: ReactionEvent) -> None:
 
 
 def _latest_of(
+    message: Message,
     stored: Sequence[Mapping[str, Any]],
     event: ReactionEvent | VoteEvent,
     values: Mapping[str, Any],
@@ -120,14 +161,40 @@ def _latest_of(
     An entry that was taken back stays, without a value, so that an older event does not restore it.
     """
     at = _time(event.at)
-    own = next((entry for entry in stored if entry["by"] == event.by), None)
-    if own is not None:
-        same = all(own.get(name) == values[name] for name in values)
-        before = parse_datetime(str(own.get("at", "")))
-        if same or (before is not None and before > at):
+    aliases = _aliases(message, stored, event.by)
+    own = [entry for entry in stored if entry["by"] in aliases]
+    if own:
+        latest = max(own, key=_time_of)
+        same = all(latest.get(name) == values[name] for name in values)
+        if len(own) == 1 and (same or _time_of(latest) > at):
             return None
+        if same or _time_of(latest) > at:
+            # Reported under two addresses, before they were known to be one person's.
+            return [*(one for one in stored if one not in own), latest]
     entry = {"by": event.by, "name": event.name, "at": at.isoformat(), **values}
-    return [*(one for one in stored if one["by"] != event.by), entry]
+    return [*(one for one in stored if one not in own), entry]
+
+
+def _aliases(message: Message, stored: Sequence[Mapping[str, Any]], by: str) -> set[str]:
+    """Return those of the addresses in the entries that name the same person as `by`.
+
+    In a conversation with one customer whoever is not us is the customer. No query unless it is a
+    group.
+    """
+    others = {str(entry["by"]) for entry in stored} - {by, US}
+    if by == US or not others:
+        return {by}
+    if not _is_in_group(message):
+        return others | {by}
+    keys = {one: found.key for one in (by, *others) if (found := addresses.of_answer(one))}
+    owned = ContactAddress.objects.filter(key__in=set(keys.values()))
+    owners = dict(owned.values_list("key", "contact"))
+    person = owners.get(keys.get(by, ""), by)
+    return {by} | {one for one in others if owners.get(keys.get(one, "")) == person}
+
+
+def _time_of(entry: Mapping[str, Any]) -> dt.datetime:
+    return parse_datetime(str(entry.get("at", ""))) or dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 def _time(at: dt.datetime | None) -> dt.datetime:

@@ -41,10 +41,10 @@ from channels_app.providers.events import (
     VoteEvent,
 )
 from channels_app.providers.message_keys import WAMID, keys_of, message_key
-from messaging import calls, contacts, control, names, sequence, words
+from messaging import calls, contacts, control, merging, names, sequence, words
 from messaging.delivery import attempts, statuses
 from messaging.delivery.statuses import Route, Status
-from messaging.inbound import account, amendments, answers, echoes, pending_events
+from messaging.inbound import account, amendments, answers, echoes, pending_events, skips
 from messaging.inbound.amendments import Amendment
 from messaging.inbox import work
 from messaging.live import publisher
@@ -57,10 +57,6 @@ from messaging.models import (
     Message,
 )
 
-# How a change is counted that only the author of the message may make.
-NOT_THE_AUTHOR = "change:not_the_author"
-# The length of `InboundEvent.skipped`.
-MAX_SKIPPED = 200
 # A younger message is never history, unless the provider says so for certain.
 HISTORY_AGE = dt.timedelta(minutes=2)
 # Registered by higher layers that know when a channel's phone was linked (see instances.apps):
@@ -68,14 +64,17 @@ HISTORY_AGE = dt.timedelta(minutes=2)
 HISTORY_ENDS: list[Callable[[Channel], dt.datetime | None]] = []
 
 
-def parse(event: InboundEvent) -> Iterable[Event]:
-    """Return the neutral events of a stored event.
+# Without a readable time they have the time at which the event was received.
+_DATED = (MessageEvent, AccountEvent, AddressBookEvent, ContactEvent)
 
-    A message without a readable time has the time at which the event was received.
-    """
+
+def parse(event: InboundEvent) -> Iterable[Event]:
+    """Return the neutral events of a stored event."""
     for item in engines.event_source(event.source).parse(event.payload):
-        if isinstance(item, MessageEvent) and item.at is None:
+        if isinstance(item, _DATED) and item.at is None:
             yield replace(item, at=event.received_at)
+        elif isinstance(item, EditEvent | RevokeEvent):
+            yield replace(item, reported_in=event.pk)
         else:
             yield item
 
@@ -118,10 +117,7 @@ def _concerned(item: Event, channels: Mapping[str, Channel]) -> Sequence[Channel
 
 def skipped(counts: Mapping[str, int]) -> str:
     """Return the kinds that `apply` skipped: unknown kinds, and items of unknown channels."""
-    kinds = sorted(kind for kind in counts if not kind.endswith("Event"))
-    while len(listed := ", ".join(kinds)) > MAX_SKIPPED:
-        kinds.pop()
-    return listed
+    return skips.listed(kind for kind in counts if not kind.endswith("Event"))
 
 
 def channels_of(source: str, source_key: str) -> Mapping[str, Channel]:
@@ -204,7 +200,7 @@ def _digits(number: str) -> str:
 
 
 def _apply_receipt(channel: Channel, event: ReceiptEvent) -> str | None:
-    named = addresses.named(phone_number=event.phone_number, user_id=event.user_id)
+    named = addresses.named(phone_number=event.phone_number, user_id=event.user_id, also=event.also)
     contacts.learn_pair(channel, named)
     if event.history and event.receipt == Receipt.FAILED:
         # It is long over: nothing is to be sent again.
@@ -368,22 +364,17 @@ def _store_message(channel: Channel, event: MessageEvent) -> str | None:
         message.status, message.route = Status.SENT, _outside_route(channel)
         _apply_pending_receipts(channel, message)
     message.save(force_insert=True)
-    refused = False
-    for change in pending_events.take_amendments(
+    waiting = pending_events.take_amendments(
         channel.pk, event.provider_message_id, keep=event.outgoing and original is None
-    ):
-        if amendments.is_allowed(message, change):
-            amendments.apply(message, change, channel=channel)
-        else:
-            refused = True
+    )
+    amendments.apply_waiting(message, waiting, channel=channel)
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
         **({} if is_history else _caused_by(channel, event, message, conversation, at)),
     )
     if not is_history:
         publisher.message_changed(message)
-    # The change came before its message, so this event's row counts it.
-    return NOT_THE_AUTHOR if refused else None
+    return None
 
 
 def _caused_by(
@@ -465,7 +456,8 @@ def _fill(
     channel: Channel, event: MessageEvent, pk: Any, type_: str, context: Mapping[str, Any]
 ) -> None:
     """Fill a message that came without its content, if this event has it."""
-    if type_ not in (UNKNOWN, WAITING) or event.type in (UNKNOWN, WAITING, UNSUPPORTED):
+    without_content = (UNKNOWN, WAITING, UNSUPPORTED)
+    if type_ not in without_content or event.type in without_content:
         return
     message = Message.objects.select_for_update().get(pk=pk)
     amendments.change(
@@ -474,7 +466,8 @@ def _fill(
         type=event.type,
         text=event.text,
         content=dict(event.content),
-        context={name: context[name] for name in _MARKS if name in context} | dict(event.context),
+        context={name: event.context[name] for name in event.context if name not in _MARKS}
+        | {name: context[name] for name in _MARKS if name in context},
         media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
     )
 
@@ -539,12 +532,18 @@ def _apply_amendment(channel: Channel, event: Amendment) -> str | None:
     # An echo may turn out to be one of our own messages that has no provider id yet.
     if all(message.sent_outside and message.echo_of_id is None for message in messages):
         pending_events.store_amendment(channel.pk, event)
-    return NOT_THE_AUTHOR if refused else None
+    return amendments.NOT_THE_AUTHOR if refused else None
 
 
 def _apply_contact(channel: Channel, event: ContactEvent) -> None:
     """Store the present name of an existing contact. An address book does not create contacts."""
-    ids = contacts.ids_with(addresses.named(phone_number=event.phone_number))
+    ids = contacts.ids_with(addresses.named(phone_number=event.phone_number, user_id=event.user_id))
+    if event.saved:
+        now = timezone.now()
+        for contact in merging.lock_contacts(ids):
+            if names.note_saved(contact, event.name, min(event.at or now, now)):
+                contact.save(update_fields=names.FIELDS)
+        return
     for field, known in (
         ("name", Q(named_by_staff=False, saved_name="")),
         ("profile_name", Q(named_by_staff=True) | ~Q(saved_name="")),

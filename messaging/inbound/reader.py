@@ -18,7 +18,7 @@ from channels_app.providers.events import Event, ReceiptEvent
 from core import advisory_locks
 from messaging.delivery import receipts
 from messaging.delivery.receipts import Reported
-from messaging.inbound import handlers
+from messaging.inbound import handlers, skips
 from messaging.models import InboundEvent
 
 log = structlog.get_logger(__name__)
@@ -189,9 +189,13 @@ def _group(parsed: _Parsed, channels: Mapping[str, Channel]) -> receipts.Group:
 
 
 def _mark_done(batch: Sequence[_Parsed], *, skipped: str) -> None:
-    InboundEvent.objects.filter(pk__in=[parsed.event.pk for parsed in batch]).update(
-        state=InboundEvent.State.DONE, error="", skipped=skipped, processed_at=timezone.now()
-    )
+    """Mark events as done, with what was skipped besides what was noted of them meanwhile."""
+    events = InboundEvent.objects.filter(pk__in=[parsed.event.pk for parsed in batch])
+    if skipped:
+        for event in events.exclude(skipped="").only("skipped"):
+            events.filter(pk=event.pk).update(skipped=skips.joined(event.skipped, skipped))
+        events.filter(skipped="").update(skipped=skipped)
+    events.update(state=InboundEvent.State.DONE, error="", processed_at=timezone.now())
 
 
 def _apply_in_order(events: Sequence[_Parsed], channels: Mapping[str, Channel]) -> _Parsed | None:
@@ -269,6 +273,9 @@ def read_one(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
 
 
 def _note_result(event: InboundEvent, apply: Callable[[], dict[str, int]]) -> None:
+    if event.skipped:
+        # Whatever still has no effect is noted again.
+        InboundEvent.objects.filter(pk=event.pk).update(skipped="")
     try:
         counts = apply()
     except OperationalError:
@@ -281,7 +288,8 @@ def _note_result(event: InboundEvent, apply: Callable[[], dict[str, int]]) -> No
     else:
         event.state = InboundEvent.State.DONE
         event.error = ""
-        event.skipped = handlers.skipped(counts)
+        noted = InboundEvent.objects.filter(pk=event.pk).values_list("skipped", flat=True).first()
+        event.skipped = skips.joined(handlers.skipped(counts), noted or "")
         log.debug("event read", event_id=event.pk, source=event.source, **counts)
         _log_unknown_kinds(event.source, counts)
     event.processed_at = timezone.now()

@@ -90,6 +90,11 @@ def _card(card: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**contents.card_from_vcard(vcard), **kept} if vcard else kept
 
 
+def is_media(found: Content) -> bool:
+    """Whether this is a file, which needs no words."""
+    return found.type in _MEDIA and bool(found.content)
+
+
 def _button(content: Any) -> Content:
     return Content("button", text_at(content, "text"), _object(content))
 
@@ -106,6 +111,12 @@ def _interactive(content: Any) -> Content:
         # What a colleague sent from the phone has its texts beside each other.
         parts = (mapping(content, name) for name in ("header", "body", "footer"))
         words = lines(*(text_at(one, "text") for one in parts))
+    if not words and kind in ("product", "product_list", "catalog_message"):
+        ids = text_at(part, "product_retailer_id") or text_at(
+            mapping(content, "action"), "product_retailer_id"
+        )
+        found = contents.product(title=ids)
+        return Content(found.type, found.text, {**found.content, **_object(content)})
     return Content("interactive", words, _object(content))
 
 

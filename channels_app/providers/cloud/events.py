@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime as dt
+import hashlib
+import json
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, TypeVar
@@ -16,6 +18,7 @@ from channels_app.providers.addresses import MAX_LENGTH, Address, Kind, is_user_
 from channels_app.providers.cloud import account, contents
 from channels_app.providers.events import (
     US,
+    AccountEvent,
     AddressBookEvent,
     AddressEvent,
     CallEvent,
@@ -51,6 +54,12 @@ _HISTORY_RECEIPTS = {
     "PLAYED": Receipt.READ,
     "ERROR": Receipt.FAILED,
 }
+# The lists of the fields in which others may stand beside them.
+_LISTS = dict.fromkeys(
+    ("messages", "smb_message_echoes"),
+    ("contacts", "statuses", "messages", "message_echoes", "calls", "errors"),
+)
+_BESIDE = ("messaging_product", "metadata")
 _DIGITS = re.compile(r"[0-9]{4,19}")
 # In the text of a change of ids, which did not name the former one otherwise (§10.1.6). The text
 # begins with the customer's own name, which may be anything.
@@ -64,12 +73,18 @@ def read(payload: Any) -> Iterator[Event]:
 
     Anything unknown is yielded as UnsupportedEvent; raises nothing for any JSON.
     """
+    is_empty = True
     for entry in _dicts(payload, "entry"):
+        at = from_seconds(entry.get("time"))
         for change in _dicts(entry, "changes"):
-            value = change.get("value")
+            is_empty = False
+            field, value = str(change.get("field", "")), change.get("value")
             if isinstance(value, Mapping):
-                account_id = str(entry.get("id") or "")
-                yield from _read_change(str(change.get("field", "")), value, account_id)
+                yield from _read_change(field, value, str(entry.get("id") or ""), at)
+            else:
+                yield UnsupportedEvent("", f"{field or 'change'}:no_value"[:100])
+    if is_empty:
+        yield UnsupportedEvent("", "entry:empty")
 
 
 def split_by_owner(
@@ -113,17 +128,36 @@ def _changes(payload: Mapping[str, Any]) -> Iterator[tuple[Any, Any, str]]:
             yield entry, change, _channel_key(value)
 
 
-def _read_change(field: str, value: Mapping[str, Any], account_id: str) -> Iterator[Event]:
-    key = _channel_key(value)
-    is_standby = field == "standby"
-    if is_standby:
+def _read_change(
+    name: str, value: Mapping[str, Any], account_id: str, at: dt.datetime | None
+) -> Iterator[Event]:
+    key, field = _channel_key(value), name
+    if name == "standby":
         field, value = "messages", _opened(value)
     people = [_person(contact) for contact in _dicts(value, "contacts")]
     found = list(_parts(key, field, value, account_id, people))
-    if is_standby:
-        found = [_on_standby(event) for event in found] or [UnsupportedEvent(key, "standby:empty")]
+    if name == "standby":
+        found = [_on_standby(event) for event in found]
+    if field in _LISTS:
+        found += _unread(key, name, value, _LISTS[field])
+    found = [_dated(event, at) for event in found] or [UnsupportedEvent(key, f"{name}:empty"[:100])]
     yield from _pairs(key, people, found, at=_latest(value))
     yield from found
+
+
+def _unread(
+    key: str, field: str, value: Mapping[str, Any], lists: Collection[str]
+) -> Iterator[Event]:
+    """Name what stands in a change beside the lists that are read, or in them in another form."""
+    for name, part in value.items():
+        is_read = isinstance(part, list) and all(isinstance(item, Mapping) for item in part)
+        if name not in _BESIDE and not (name in lists and is_read):
+            yield UnsupportedEvent(key, f"{field}:{name}"[:100])
+
+
+def _dated(event: Event, at: dt.datetime | None) -> Event:
+    """Give an event about an account the time of its entry: it has none of its own."""
+    return replace(event, at=at) if isinstance(event, AccountEvent) else event
 
 
 def _parts(
@@ -141,7 +175,7 @@ def _parts(
                 person = _sender(message, people, role, is_only=is_only)
                 yield _message(key, message, person, outgoing=role == "to")
         for call in _dicts(value, "calls"):
-            yield _call(key, call)
+            yield _call(key, call, people)
         for error in _dicts(value, "errors"):
             yield account.read_error(key, error)
     elif field == "history":
@@ -159,7 +193,7 @@ def _parts(
             yield _preference(key, preference)
     elif field == "calls":
         for call in _dicts(value, "calls"):
-            yield _call(key, call)
+            yield _call(key, call, people)
         for status in _dicts(value, "statuses"):
             # The progress of a call that the business made.
             yield UnsupportedEvent(key, f"call:{status.get('status')}"[:100])
@@ -334,10 +368,8 @@ def _latest(value: Mapping[str, Any]) -> dt.datetime | None:
 
 
 def _named_by(event: Event) -> set[str]:
-    if isinstance(event, MessageEvent):
+    if isinstance(event, MessageEvent | ReceiptEvent | CallEvent | PreferenceEvent):
         people = named(phone_number=event.phone_number, user_id=event.user_id, also=event.also)
-    elif isinstance(event, ReceiptEvent):
-        people = named(phone_number=event.phone_number, user_id=event.user_id)
     else:
         return set()
     return {address.key for address in people}
@@ -367,9 +399,12 @@ def _status(key: str, status: Mapping[str, Any]) -> Event:
     wamid = _id(status.get("id"))
     if receipt is None or wamid is None:
         return UnsupportedEvent(key, f"status:{status.get('status')}"[:100])
-    # A group has an id of its own in this place.
-    number = "" if status.get("recipient_type") == "group" else _number(status.get("recipient_id"))
-    user_id = _user_id(status.get("recipient_user_id"))
+    # A group has an id of its own in `recipient_id`, and each of its members has a status.
+    role = "recipient_participant" if status.get("recipient_type") == "group" else "recipient"
+    number, user_id = _number(status.get(f"{role}_id")), _user_id(status.get(f"{role}_user_id"))
+    # Its name until May 2026 is the other one (§10.1.3).
+    parent = _parent(status.get(f"{role}_parent_user_id") or status.get(f"parent_{role}_user_id"))
+    is_pair = len([one for one in (number, user_id, *parent) if one]) > 1
     return ReceiptEvent(
         channel_key=key,
         provider_message_id=wamid,
@@ -377,8 +412,9 @@ def _status(key: str, status: Mapping[str, Any]) -> Event:
         reference=str(status.get("biz_opaque_callback_data") or ""),
         failure=_most_severe([_failure(error) for error in _dicts(status, "errors")]),
         # One address alone says nothing: a status is matched by its ids.
-        phone_number=f"+{number}" if number and user_id else "",
-        user_id=user_id if number and user_id else "",
+        phone_number=f"+{number}" if number and is_pair else "",
+        user_id=user_id if is_pair else "",
+        also=parent if is_pair else (),
         pricing=_pricing(_dict(status, "pricing")),
     )
 
@@ -409,7 +445,7 @@ def _failure(error: Mapping[str, Any]) -> Failure:
 
 def _preference(key: str, preference: Mapping[str, Any]) -> Event:
     number = _number(preference.get("wa_id"))
-    user_id = _id(preference.get("user_id"), longest=128) or ""
+    user_id = _user_id(preference.get("user_id"))
     category, value = preference.get("category"), preference.get("value")
     is_known = category == "marketing_messages" and value in ("stop", "resume")
     if not is_known or not (number or user_id):
@@ -420,25 +456,30 @@ def _preference(key: str, preference: Mapping[str, Any]) -> Event:
         stopped=value == "stop",
         at=from_seconds(preference.get("timestamp")),
         user_id=user_id,
+        also=_parent(preference.get("parent_user_id")),
     )
 
 
-def _call(key: str, call: Mapping[str, Any]) -> Event:
+def _call(key: str, call: Mapping[str, Any], people: Sequence[_Person]) -> Event:
     """Return a customer's call. Those of the business are not shown (§6.1)."""
     call_id, event = _id(call.get("id")), str(call.get("event"))
-    number, user_id = _number(call.get("from")), _id(call.get("from_user_id"), longest=128) or ""
     ended = CallStatus.ENDED if call.get("status") == "COMPLETED" else CallStatus.MISSED
     status = {"connect": CallStatus.RINGING, "terminate": ended}.get(event)
     ours = call.get("direction") == "BUSINESS_INITIATED"
-    if call_id is None or status is None or ours or not (number or user_id):
+    caller = _sender(call, people, "from")
+    if call_id is None or status is None or ours or not (caller.number or caller.user_id):
         return UnsupportedEvent(key, f"call:{event}"[:100])
     return CallEvent(
         channel_key=key,
         call_id=call_id,
-        phone_number=f"+{number}" if number else "",
+        phone_number=caller.phone_number,
         status=status,
         at=from_seconds(call.get("timestamp")),
-        user_id=user_id,
+        user_id=caller.user_id,
+        also=caller.also,
+        name=caller.name,
+        username=caller.username,
+        opens_window=True,
     )
 
 
@@ -501,7 +542,12 @@ def _change(
         return None
     if type_ == "revoke":
         return RevokeEvent(key, target, at, by)
-    return EditEvent(key, target, contents.read(_dict(content, "message")).text, at, by)
+    changed = _dict(content, "message")
+    found = contents.read(changed)
+    # A caption may have been removed. Anything else without words is not what the message says.
+    if not found.text and not contents.is_media(found):
+        return UnsupportedEvent(key, f"edit:{contents.type_of(changed)}"[:100])
+    return EditEvent(key, target, found.text, at, by)
 
 
 def _context(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -542,9 +588,10 @@ def _history(key: str, value: Mapping[str, Any], people: Sequence[_Person]) -> I
                 is_empty = False
                 yield from _old_message(key, message, customer, people, own=own)
     for name in ("messages", "message_echoes"):
+        is_echo = name == "message_echoes"
         for message in _dicts(value, name):
             is_empty = False
-            yield from _old_message(key, message, _Person(), people, own=own)
+            yield from _old_message(key, message, _Person(), people, own=own, is_echo=is_echo)
     if is_empty:
         # Such a chunk only reports the progress.
         yield UnsupportedEvent(key, "history:empty")
@@ -561,9 +608,10 @@ def _thread_person(thread: Mapping[str, Any]) -> _Person:
 
 
 def _old_message(
-    key: str, message: Mapping[str, Any], customer: _Person, people: Sequence[_Person], *, own: str
-) -> Iterator[Event]:
-    outgoing = _is_from_us(message, customer, own)
+    key: str, message: Mapping[str, Any], customer: _Person, people: Sequence[_Person], *, own: str,
+    is_echo: bool = False,
+) -> Iterator[Event]:  # fmt: skip
+    outgoing = _is_from_us(message, customer, own, is_echo=is_echo)
     said = _sender(message, people, "to" if outgoing else "from")
     person = _Person(
         number=_first(customer.number, said.number),
@@ -587,15 +635,22 @@ def _old_message(
         yield ReceiptEvent(key, event.provider_message_id, receipt, history=True)
 
 
-def _is_from_us(message: Mapping[str, Any], customer: _Person, own: str) -> bool:
+def _is_from_us(message: Mapping[str, Any], customer: _Person, own: str, *, is_echo: bool) -> bool:
+    """Return whether a message of the history was sent by the business, which has only a number."""
     number, user_id = _number(message.get("from")), _user_id(message.get("from_user_id"))
-    sender = named(phone_number=f"+{number}" if number else "", user_id=user_id)
-    keys = {address.key for address in sender}
+    keys = {one.key for one in named(phone_number=f"+{number}" if number else "", user_id=user_id)}
+    if own and Address(Kind.PHONE, f"+{own}").key in keys:
+        return True
     if keys & {address.key for address in customer.addresses}:
         return False
-    if keys and not customer.addresses:
-        return bool(own) and bool(keys & {Address(Kind.PHONE, f"+{own}").key})
-    return bool(keys) or "to" in message or "to_user_id" in message
+    if number and customer.number:
+        # A former number of the business.
+        return True
+    if number and not own:
+        # Our number is not known: the message's id has the customer's address (§4.4).
+        remote = {address.key for address in _remote(str(message.get("id") or "")).addresses}
+        return not keys & remote if remote else is_echo or bool(customer.addresses)
+    return not keys and (is_echo or "to" in message or "to_user_id" in message)
 
 
 def _remote(wamid: str) -> _Person:
@@ -652,7 +707,9 @@ def _handover(key: str, value: Mapping[str, Any]) -> Event:
         return UnsupportedEvent(key, f"handover:{type_}"[:100])
     at = from_seconds(value.get("timestamp"))
     found = contents.handover(part, taken=type_ == "control_taken")
-    name = f"{type_}:{value.get('timestamp')}:{person.addresses[0].value}"
+    # Without a time, two of them differ in what they contain.
+    mark = value.get("timestamp") or _digest(value)
+    name = f"{type_}:{mark}:{person.addresses[0].value}"
     return MessageEvent(
         channel_key=key,
         provider_message_id=f"handover:{name}"[:255],
@@ -664,6 +721,10 @@ def _handover(key: str, value: Mapping[str, Any]) -> Event:
         text=found.text,
         content=found.content,
     )
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
 
 
 # -- Ids -----------------------------------------------------------------------------------------

@@ -90,8 +90,15 @@ def read(payload: Any) -> Iterator[Event]:
         yield UnsupportedEvent(channel, f"event:{name[:60]}")
         return
     data = payload.get("data")
+    if isinstance(data, list) and name in _SYNCED:
+        reader = _saved_contact
+    is_empty = True
     for item in data if isinstance(data, list) else [data]:
-        yield from reader(channel, item if isinstance(item, Mapping) else {})
+        for event in reader(channel, item if isinstance(item, Mapping) else {}):
+            is_empty = False
+            yield event
+    if is_empty:
+        yield UnsupportedEvent(channel, f"{name}:empty")
 
 
 def dedupe_key(payload: Any) -> str:
@@ -599,6 +606,12 @@ def _qr(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
         yield UnsupportedEvent(channel, "event:qrcode.updated")
 
 
+def _saved_contact(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
+    """Parse an element of a sync: its name is that in the phone's address book (§3)."""
+    for event in _contact(channel, data):
+        yield replace(event, saved=True) if isinstance(event, ContactEvent) else event
+
+
 def _contact(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     # A contacts sync has `remoteJid`; what Baileys itself reports, `id` and the other address.
     names = ("remoteJid", "id", "jid", "phoneNumber", "remoteJidAlt", "lid")
@@ -609,8 +622,8 @@ def _contact(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     if party.phone_number and party.user_id:
         addresses = named(phone_number=party.phone_number, user_id=party.user_id, also=party.also)
         yield AddressEvent(channel, addresses)
-    if party.phone_number and name:
-        yield ContactEvent(channel, party.phone_number, name)
+    if (party.phone_number or party.user_id) and name:
+        yield ContactEvent(channel, party.phone_number, name, user_id=party.user_id)
 
 
 def _group(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
@@ -666,6 +679,10 @@ _READERS: dict[str, Callable[[str, Mapping[str, Any]], Iterator[Event]]] = {
     "group.update": _group,
     "call": _call,
 }
+
+
+# Lists of contacts come from a sync; a single one comes with a message and has the profile's name.
+_SYNCED = ("contacts.set", "contacts.upsert", "contacts.update")
 
 
 # -- Addresses, names and times ------------------------------------------------------------------

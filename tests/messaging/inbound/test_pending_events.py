@@ -28,6 +28,7 @@ from channels_app.providers.events import (
     Receipt,
     ReceiptEvent,
     RevokeEvent,
+    VoteEvent,
 )
 from messaging import retention
 from messaging.delivery import attempts
@@ -35,7 +36,7 @@ from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import handlers, journal, pending_events
 from messaging.models import InboundEvent, Message, PendingEvent
 from simulators.graph.app import make_wamid
-from tests.messaging.support import accept, attempt_of, read_events
+from tests.messaging.support import accept, attempt_of, envelope, post, read_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,6 +161,62 @@ def test_an_edit_of_an_unlinked_echo_is_applied_to_the_original(
     attempts.record_result(attempt, Accepted(ID))
 
     assert state_of(original)[:2] == ("depois", EARLIER)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_nobody_else_changes_a_message_whenever_the_change_comes(
+    channel: Channel, together: bool
+) -> None:
+    """B names A's messages and ours. Each refusal is counted on the event that brought it."""
+    ana, beto = "5511910000013", "5511910000014"
+    ours = accept(channel, to=f"+{ana}", text="nossa")
+    attempt = attempt_of(ours, outcome=Outcome.STARTED, route=Route.OFFICIAL)
+    mine = {"from": ana, "type": "text", "text": {"body": "de Ana"}, "timestamp": "1749416383"}
+    known = {"from": beto, "type": "text", "text": {"body": "de Beto"}, "timestamp": "1749416383"}
+    attacks = [
+        {"id": f"wamid.E{number}", "from": by, "type": kind, "timestamp": "1749416384",
+         kind: {"original_message_id": target, "message": {"type": "text", "text": {"body": "x"}}}}
+        for number, (by, kind, target) in enumerate(
+            [(ana, "edit", "wamid.OUT"), (ana, "revoke", "wamid.OUT"),
+             (beto, "edit", "wamid.1"), (beto, "revoke", "wamid.1"),
+             (beto, "edit", "wamid.2"), ("5511910000015", "revoke", "wamid.2")]
+        )
+    ]  # fmt: skip
+    messages = [{**known, "id": "wamid.B"}, {**mine, "id": "wamid.2"}, *attacks]
+    for message in [*messages, {**mine, "id": "wamid.1"}]:
+        post(envelope({"messages": [message]}, channel))
+        if not together:
+            read_events()
+    read_events()
+    attempts.record_result(attempt, Accepted("wamid.OUT"))
+
+    assert state_of(ours)[:3] == ("nossa", None, None)
+    received = Message.objects.filter(direction="in").order_by("provider_message_id")
+    assert [state_of(message)[:3] for message in received] == [
+        ("de Ana", None, None), ("de Ana", None, None), ("de Beto", None, None),
+    ]  # fmt: skip
+    refused = InboundEvent.objects.filter(skipped="change:not_the_author").order_by("pk")
+    names = [e.payload["entry"][0]["changes"][0]["value"]["messages"][0]["id"] for e in refused]
+    assert names == [attack["id"] for attack in attacks]
+    assert not InboundEvent.objects.exclude(pk__in=refused).exclude(skipped="").exists()
+
+
+def test_a_customer_has_one_reaction_and_vote_under_whatever_address(channel: Channel) -> None:
+    by_phone, by_id = "+5511910000013", "BR.1"
+    read(
+        channel,
+        received("poll"),
+        ReactionEvent("", ID, by_phone, "👍", EARLIER),
+        VoteEvent("", ID, by_phone, ("a", "b"), EARLIER),
+        ReactionEvent("", ID, by_id, "", LATER),
+        VoteEvent("", ID, "99@lid", ("a",), LATER),
+        ReactionEvent("", ID, "us", "🙏", LATER),
+        # What was read late is not the latest.
+        ReactionEvent("", ID, by_phone, "👍", EARLIER),
+    )
+    message = Message.objects.get()
+    assert [(one["by"], one["emoji"]) for one in message.reactions] == [(by_id, ""), ("us", "🙏")]
+    assert [(one["by"], one["chosen"]) for one in message.votes] == [("99@lid", ["a"])]
 
 
 def test_a_reaction_under_another_wamid_of_the_message_waits_for_it(channel: Channel) -> None:

@@ -391,7 +391,7 @@ def test_an_edit_inside_a_message_is_an_edit() -> None:
         {"protocolMessage": protocol},
         {"editedMessage": {"message": {"protocolMessage": protocol}}},
     ):
-        assert read_one(upsert(message)) == EditEvent("shop", "3A00", "novo", at)
+        assert read_one(upsert(message)) == EditEvent("shop", "3A00", "novo", at, "+5511988887777")
 
 
 def test_all_messages_of_one_event_are_parsed() -> None:
@@ -402,4 +402,6 @@ def test_all_messages_of_one_event_are_parsed() -> None:
 
 def test_a_deletion_inside_a_message_is_a_deletion() -> None:
     protocol = {"key": key(id="3A00"), "type": "REVOKE"}
-    assert read_one(upsert({"protocolMessage": protocol})) == RevokeEvent("shop", "3A00")
+    assert read_one(upsert({"protocolMessage": protocol})) == RevokeEvent(
+        "shop", "3A00", by="+5511988887777"
+    )

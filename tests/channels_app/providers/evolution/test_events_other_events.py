@@ -198,14 +198,17 @@ def test_contacts_are_sent_singly_or_as_a_list(event: str) -> None:
         {"remoteJid": ANA},
         {"remoteJid": ANA, "pushName": "5511988887777"},
         {"remoteJid": GROUP, "pushName": "Ana"},
-        {"remoteJid": LID, "pushName": "Ana"},
         {"pushName": "Ana"},
         None,
     ]
-    expected = [ContactEvent("shop", "+5511988887777", "Ana")]
-    assert list(evolution_events.read(body(event, ana))) == expected
-    assert list(evolution_events.read(body(event, [*nameless, ana]))) == expected
-    assert list(evolution_events.read(body(event, None))) == []
+    of_profile = ContactEvent("shop", "+5511988887777", "Ana")
+    saved = replace(of_profile, saved=True)
+    hidden = ContactEvent("shop", "", "Bia", user_id=LID)
+    assert list(evolution_events.read(body(event, ana))) == [of_profile]
+    assert list(evolution_events.read(body(event, [*nameless, ana]))) == [saved]
+    assert read_one(body(event, {"remoteJid": LID, "pushName": "Bia"})) == hidden
+    for nothing in (None, [], nameless[0], nameless):
+        assert read_one(body(event, nothing)) == UnsupportedEvent("shop", f"{event}:empty")
 
 
 def call(**more: Any) -> dict[str, Any]:
