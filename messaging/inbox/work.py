@@ -52,9 +52,10 @@ def change(
         fields["assignee"] = assignee
     if team is not UNCHANGED:
         fields["team"] = team
-    if status is UNCHANGED and snoozed_until is None and conversation.status != states.SNOOZED:
-        snoozed_until = UNCHANGED  # nothing to end
-    if status is not UNCHANGED or snoozed_until is not UNCHANGED:
+    ends_nothing = (
+        status is UNCHANGED and snoozed_until is None and conversation.status != states.SNOOZED
+    )
+    if not ends_nothing and (status is not UNCHANGED or snoozed_until is not UNCHANGED):
         fields |= states.changed(
             None if status is UNCHANGED else status,
             None if snoozed_until is UNCHANGED else snoozed_until,
