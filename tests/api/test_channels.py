@@ -99,6 +99,12 @@ def test_a_channel_is_created_with_the_documented_defaults(api: APIClient) -> No
         "new_chats_stopped_until": None,
         "new_chats_lifted_at": None,
         "new_chats_lifted_by": None,
+        "team": None,
+        "assignee": None,
+        "greeting": "",
+        "away_message": "",
+        "opening_hours": {},
+        "time_zone": "",
     }
     assert body["wwebjs_api_key_set"] is False
 

@@ -316,14 +316,18 @@ def test_only_a_reaction_to_a_message_of_ours_opens_the_window(
 
 
 def test_votes_are_counted_one_a_person_even_before_their_poll(baileys: Channel) -> None:
+    group = "120363040468224422@g.us"
     poll = case("fixtures/15-evo-poll")
+    author = poll["data"]["key"]["remoteJid"]
+    poll["data"]["key"] |= {"remoteJid": group, "participant": author}
 
     def vote(*options: str, voter: str = "5511900093943", second: int = 0) -> dict[str, Any]:
         body = {
             "pollCreationMessageKey": {"id": poll["data"]["key"]["id"]},
             "vote": {"selectedOptions": list(options)},
         }
-        key = {"remoteJid": f"{voter}@s.whatsapp.net", "id": f"V{voter}{second}", "fromMe": False}
+        key = {"remoteJid": group, "id": f"V{voter}{second}", "fromMe": False}
+        key["participant"] = f"{voter}@s.whatsapp.net"
         data = {"key": key, "message": {"pollUpdateMessage": body}}
         data["messageTimestamp"] = 1796000909 + second
         return {"event": "messages.upsert", "data": data}

@@ -293,7 +293,7 @@ def test_a_greeting_is_an_ordinary_message_once_a_day_and_leaves_the_customer_un
         change_channel(wired, opening_hours={"mon": [["08:00", "09:00"]]})
         assert auto_answers.answer_new_messages() == 1
         # In opening hours again, but this message has its answer.
-        AutomaticAnswer.objects.filter(kind="greeting").delete()
+        AutomaticAnswer.objects.filter(kind="greeting").update(day="2026-11-29")
         change_channel(wired, opening_hours={})
         assert auto_answers.answer_new_messages() == 0
         # The next day begins at midnight of the channel's time zone; a late answer is not sent.
