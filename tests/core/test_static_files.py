@@ -27,7 +27,7 @@ def test_collected_modules_import_files_that_exist_by_their_hashed_names(
     call_command("collectstatic", interactive=False, verbosity=0)
 
     seen: set[str] = set()
-    pending = ["js/app/main.js", "js/live/main.js", "js/files.js"]
+    pending = ["js/app/main.js", "js/live/main.js", "js/files.js", "js/templates.js"]
     storage = cast("StaticFilesStorage", staticfiles_storage)
     collected = [tmp_path / storage.stored_name(name) for name in pending]
     while collected:
