@@ -14,9 +14,13 @@ def find(channel: Channel, content: Any) -> MessageTemplate | None:
     """Return the template of the channel's account that the content of a message names, or None."""
     if not isinstance(content, Mapping):
         return None
-    language = content.get("language")
-    code = language.get("code") if isinstance(language, Mapping) else language
-    name = content.get("name")
-    if not isinstance(name, str) or not isinstance(code, str):
+    name, language = content.get("name"), language_of(content)
+    if not isinstance(name, str) or not language:
         return None
-    return message_templates.find(channel, name, language_code(code))
+    return message_templates.find(channel, name, language)
+
+
+def language_of(content: Mapping[str, Any]) -> str:
+    """Return the language that the content of a template names, in either form, or ""."""
+    language = content.get("language")
+    return language_code(language.get("code") if isinstance(language, Mapping) else language)

@@ -52,7 +52,7 @@ def validate_short(content: Mapping[str, Any]) -> None:
         errors[f"template.{name}"[:100]] = _("This field does not exist.")
     if not isinstance(content.get("name"), str) or not content["name"]:
         errors["template.name"] = _("Enter a text.")
-    if not _language(content):
+    if not sent_templates.language_of(content):
         errors["template.language"] = _("Enter a language like pt_BR or en.")
     if not is_storable(content):
         errors = {"template": _("The object contains a value that cannot be sent.")}
@@ -65,7 +65,7 @@ def prepare(channel: Channel, content: Any) -> Prepared:
 
     Raises ValidationError, keyed by the path of the field, for what certainly cannot be sent.
     """
-    name, language = str(content["name"]), _language(content)
+    name, language = str(content["name"]), sent_templates.language_of(content)
     template = message_templates.find(channel, name, language)
     if template is None:
         message_templates.enqueue_if_outdated(channel)
@@ -126,12 +126,6 @@ def _with_file(content: Any) -> Prepared:
 
 def _by_path(errors: Mapping[str, str]) -> dict[str, Any]:
     return {f"template.{key}"[:200]: text for key, text in errors.items()}
-
-
-def _language(content: Mapping[str, Any]) -> str:
-    language = content.get("language")
-    code = language.get("code") if isinstance(language, Mapping) else language
-    return templates.language_code(code)
 
 
 def _unknown(channel: Channel, name: str, language: str) -> str:

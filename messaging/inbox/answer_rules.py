@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from channels_app import opening_hours
+from messaging.delivery.verdict import WINDOW
 
 GREETING: Final = "greeting"
 AWAY: Final = "away"
-# Meta takes a text for this long after the latest message of the customer
-# (docs/providers/cloud.md §1.1).
-WINDOW: Final = dt.timedelta(hours=24)
 # A customer who has just been written to is in a conversation with a person: no greeting, and for a
 # shorter time no answer that nobody is there.
 NO_GREETING_AFTER: Final = dt.timedelta(hours=12)
