@@ -83,11 +83,6 @@ def channel_of(template: MessageTemplate) -> Channel | None:
     return next(iter(_channels(template.business_account_id)), None)
 
 
-def last_sync(channel: Channel) -> TemplateSync | None:
-    """Return when the account's templates were last synchronized, or None."""
-    return TemplateSync.objects.filter(pk=channel.business_account_id).first()
-
-
 def _channels(account: str) -> list[Channel]:
     """Return the official channels of an account that have a token, active ones first."""
     official = Channel.objects.filter(kind=Provider.OFFICIAL, cloud__business_account_id=account)
