@@ -23,7 +23,7 @@ from channels_app.providers import addresses, engines
 from channels_app.providers.addresses import Address, Kind
 from core import advisory_locks, phone_numbers
 from core.text import is_storable
-from messaging import merging, names
+from messaging import address_books, merging, names
 from messaging.models import Contact, ContactAddress, Conversation, DeliveryAttempt
 
 if TYPE_CHECKING:
@@ -193,18 +193,24 @@ def note_saved_name(
     name: str,
     username: str = "",
     at: dt.datetime,
+    creates: bool,
 ) -> None:
-    """Note how the business phone's address book calls a customer; "": removed from it.
+    """Note how the phone's address book calls a customer; "": removed from it.
 
-    The customer may be unknown yet: the contact is created. The caller holds a transaction.
+    With `creates` an unknown customer becomes a contact, unless it was removed. The caller holds a
+    transaction.
     """
-    contact = learn(channel, named, is_current=False)
-    changed = ["username"] if username and username != contact.username else []
-    contact.username = username or contact.username
-    if names.note_saved(contact, name, at):
-        changed += names.FIELDS
-    if changed:
-        contact.save(update_fields=changed)
+    _lock_addresses(named)
+    known = ids_with(named)
+    if creates and (known or name):
+        known = [learn(channel, named, is_current=False).pk]
+    if known or creates:
+        address_books.note(channel, named, name=name, at=at)
+    for contact in merging.lock_contacts(known):
+        if username and username != contact.username:
+            contact.username = username
+            contact.save(update_fields=["username"])
+        address_books.refresh(contact)
 
 
 def ids_with(named: Iterable[Address]) -> list[int]:
@@ -259,9 +265,12 @@ def learn(
         elif not merging.are_kept_apart(contact, owner):
             contact = merging.merge(contact, owner, reason=reason)
             owners = _owners(named)
+    is_new = contact is None
     contact = contact or _create(named)
     theirs = [one for one in named if contact in owners.get(one.key, [contact])]
     _add_addresses(channel, contact, theirs)
+    if not is_new and any(one.key not in owners for one in theirs):
+        address_books.refresh(contact)
     _settle(contact, named, is_current=is_current, at=at, former=former)
     return contact
 

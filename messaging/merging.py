@@ -29,7 +29,7 @@ from channels_app.providers.contents import UNSUPPORTED
 from channels_app.providers.events import US
 from channels_app.providers.message_keys import CLOUD_CALL, WAMID
 from core import phone_numbers
-from messaging import control, names, words
+from messaging import address_books, control, names, words
 from messaging.delivery import policy
 from messaging.inbox import states
 from messaging.live import publisher
@@ -93,7 +93,7 @@ def merge(one: Contact, other: Contact, *, reason: str = "", user: User | None =
     _keep_wish(kept, merged)
     # The merged contact keeps its own, for an undo.
     kept.custom_fields = merged.custom_fields | kept.custom_fields
-    names.adopt(kept, merged)
+    names.adopt(kept, merged, saved=address_books.name_of(kept))
     _adopt(kept, values)
     for conversation in theirs:
         if target := by_channel.get(conversation.channel_id):
@@ -142,8 +142,6 @@ def undo(record: ContactMerge, *, user: User | None) -> Contact:
         for name in _FIELDS:
             setattr(restored, name, record.fields[name])
         restored.merged_into = None
-        if names.give_back(root, restored):
-            root.save(update_fields=names.FIELDS)
         _keep_wish(restored, root)
         _give_addresses(root, restored, returning)
         for conversation in conversations.order_by("pk"):
@@ -179,7 +177,8 @@ def split(contact: Contact, address: ContactAddress, *, user: User | None) -> Co
         for record in ContactMerge.objects.filter(undone_at=None, addresses__contains=address.pk):
             if current(record.contact) == contact:
                 return undo(record, user=user)
-        separate = Contact(name=contact.name, username=contact.username)
+        field = "name" if contact.named_by_staff else names.profile_field(contact)
+        separate = Contact(name=getattr(contact, field), username=contact.username)
         _keep_wish(separate, contact)
         _give_addresses(contact, separate, [address])
         ContactMerge.objects.create(
@@ -257,6 +256,8 @@ def _give_addresses(contact: Contact, other: Contact, moving: Sequence[ContactAd
     set_current(other, moving)
     other.save()
     ContactAddress.objects.filter(pk__in=ids).update(contact=other)
+    for one in (contact, other):
+        address_books.refresh(one)
 
 
 def set_current(contact: Contact, addresses: Iterable[ContactAddress]) -> list[str]:
@@ -309,6 +310,7 @@ def give_up(contact: Contact, address: ContactAddress, *, to: Contact | None) ->
     for one in (contact, to):
         if changed := set_current(one, one.addresses.all()):
             one.save(update_fields=changed)
+        address_books.refresh(one)
 
 
 def _join(source: Conversation, target: Conversation) -> None:

@@ -60,15 +60,14 @@ class Contact(models.Model):
     name = models.CharField(_("name"), max_length=200, blank=True)
     # Whether a person gave the name: what providers report does not replace it.
     named_by_staff = models.BooleanField(_("named by staff"), default=False, db_default=False)
-    # What the profile and the business phone's address book say, as far as `name` is another one
-    # (`messaging.names`), and since when the address book says so.
+    # What the profile and the address books of the business's phones say, as far as `name` is
+    # another one (`messaging.names`).
     profile_name = models.CharField(
         _("profile name"), max_length=200, blank=True, default="", db_default=""
     )
     saved_name = models.CharField(
         _("name in the address book"), max_length=200, blank=True, default="", db_default=""
     )
-    saved_name_at = models.DateTimeField(null=True, blank=True, editable=False)
     merged_into = models.ForeignKey(
         "self",
         verbose_name=_("merged into"),
@@ -161,6 +160,28 @@ class ContactAddress(models.Model):
         if self.retired_at is None:
             return False
         return self.named_at is None or self.named_at <= self.retired_at
+
+
+class AddressBookEntry(models.Model):
+    """How the address book of a channel's phone calls an address, since when (`address_books`).
+
+    `name` is "" if it was removed from it. The address may be no contact's.
+    """
+
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=MAX_ADDRESS, db_index=True)
+    name = models.CharField(max_length=200, blank=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["channel", "key"], name="address_book_entry_once_per_channel"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.name}"
 
 
 class ContactMerge(models.Model):

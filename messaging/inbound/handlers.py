@@ -41,7 +41,7 @@ from channels_app.providers.events import (
     VoteEvent,
 )
 from channels_app.providers.message_keys import WAMID, keys_of, message_key
-from messaging import calls, contacts, control, merging, names, sequence, words
+from messaging import calls, contacts, control, names, sequence, words
 from messaging.delivery import attempts, statuses
 from messaging.delivery.statuses import Route, Status
 from messaging.inbound import account, amendments, answers, echoes, pending_events, skips
@@ -537,19 +537,19 @@ def _apply_amendment(channel: Channel, event: Amendment) -> str | None:
 
 def _apply_contact(channel: Channel, event: ContactEvent) -> None:
     """Store the present name of an existing contact. An address book does not create contacts."""
-    ids = contacts.ids_with(addresses.named(phone_number=event.phone_number, user_id=event.user_id))
+    named = addresses.named(phone_number=event.phone_number, user_id=event.user_id)
     if event.saved:
         now = timezone.now()
-        for contact in merging.lock_contacts(ids):
-            if names.note_saved(contact, event.name, min(event.at or now, now)):
-                contact.save(update_fields=names.FIELDS)
+        at = min(event.at or now, now)
+        contacts.note_saved_name(channel, named, name=event.name, at=at, creates=False)
         return
+    ids = contacts.ids_with(named)
     for field, known in (
         ("name", Q(named_by_staff=False, saved_name="")),
         ("profile_name", Q(named_by_staff=True) | ~Q(saved_name="")),
     ):
-        named = {field: event.name[: names.MAX_LENGTH]}
-        Contact.objects.filter(known, pk__in=ids).exclude(**named).update(**named)
+        value = {field: event.name[: names.MAX_LENGTH]}
+        Contact.objects.filter(known, pk__in=ids).exclude(**value).update(**value)
 
 
 def _apply_address_book(channel: Channel, event: AddressBookEvent) -> None:
@@ -560,6 +560,7 @@ def _apply_address_book(channel: Channel, event: AddressBookEvent) -> None:
         name=event.name,
         username=event.username,
         at=min(event.at or now, now),
+        creates=True,
     )
 
 
