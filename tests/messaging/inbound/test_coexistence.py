@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from messaging.delivery.accept import accept_message
 from messaging.inbound import handlers
 from messaging.inbound.replay import replay
 from messaging.live import publisher
-from messaging.models import Contact, Conversation, InboundEvent, Message
+from messaging.models import Contact, ContactMerge, Conversation, InboundEvent, Message
 from tests.messaging.support import deliver, envelope, post, read_events, trail
 from tests.pages.html import parse
 
@@ -238,16 +239,56 @@ def test_staff_name_a_contact_before_the_address_book_and_that_before_the_profil
 
 
 def test_joined_contacts_keep_the_name_that_stands_first() -> None:
-    at = timezone.now()
     ana, beto = (Contact(name=name) for name in ("Ana", "Beto"))
-    names.note_saved(beto, "Beto (oficina)", at)
-    names.adopt(ana, beto)
+    names.set_saved(beto, "Beto (oficina)")
+    names.adopt(ana, beto, saved="Beto (oficina)")
     assert (ana.name, ana.profile_name) == ("Beto (oficina)", "Ana")
-    assert names.give_back(ana, beto)
-    assert ana.name == "Ana"
     names.rename(beto, "Seu Beto")
-    names.adopt(ana, beto)
+    names.adopt(ana, beto, saved="Beto (oficina)")
     assert (ana.name, ana.named_by_staff) == ("Seu Beto", True)
+
+
+def test_a_name_belongs_to_the_address_book_and_to_the_address_that_it_was_given_to(
+    channel: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    """Two phones of the business have the customer; a third event removes them from one only."""
+    other = make_channel(phone_number="+5511900000002")
+    events = [
+        (channel, saved("Ana (A)", NOW - 50)),
+        (other, saved("Ana (B)", NOW - 40)),
+        (other, saved("", NOW - 30, "remove")),
+        (channel, {"contacts": [{"profile": {"name": "Aninha"}, "wa_id": ANA}],
+                   "messages": [text("wamid.N1", "oi", NOW - 60)]}),
+    ]  # fmt: skip
+    for order in itertools.permutations(events):
+        with transaction.atomic():
+            for its_channel, value in order:
+                is_book = "state_sync" in value
+                arrive(its_channel, "smb_app_state_sync" if is_book else "messages", **value)
+            contact = Contact.objects.get()
+            assert (contact.name, contact.profile_name) == ("Ana (A)", "Aninha")
+            transaction.set_rollback(True)
+    for its_channel, value in (events[0], (channel, saved("Bia", NOW - 20, user_id=BIA))):
+        arrive(its_channel, "smb_app_state_sync", **value)
+    # The latest of several entries counts; an undo gives each their own.
+    ana, bia = Contact.objects.order_by("pk")
+    merging.merge_by_hand(ana, bia, user=None)
+    assert Contact.objects.get(pk=ana.pk).name == "Bia"
+    arrive(channel, "smb_app_state_sync", **saved("", NOW - 10, "remove", user_id=BIA))
+    arrive(other, "smb_app_state_sync", **saved("Bia (B)", NOW - 9, user_id=BIA))
+    assert Contact.objects.get(pk=ana.pk).name == "Bia (B)"
+    merging.undo(ContactMerge.objects.get(), user=None)
+    assert [one.name for one in Contact.objects.order_by("pk")] == ["Ana (A)", "Bia (B)"]
+
+
+def test_who_was_removed_from_the_address_book_before_anybody_knew_them_is_no_contact(
+    channel: Channel,
+) -> None:
+    arrive(channel, "smb_app_state_sync", **saved("Ana", NOW - 30, "remove"))
+    assert not Contact.objects.exists()
+    # It is remembered: an earlier entry that is late does not name them again.
+    arrive(channel, "smb_app_state_sync", **saved("Ana", NOW - 40))
+    assert Contact.objects.get().name == ""
 
 
 # -- another app has the conversation --------------------------------------------------------------
