@@ -29,6 +29,9 @@ from messaging.models import Contact, ContactAddress, Conversation, DeliveryAtte
 if TYPE_CHECKING:
     from channels_app.providers.base import Accepted
 
+# Why nothing is sent to a contact with `address_given_up`: a code of `error_codes`.
+GIVEN_UP = "address_given_up"
+
 
 def conversation_with(
     channel: Channel,
@@ -83,7 +86,11 @@ def lock_conversation_with(
     in a merge.
     """
     named = addresses.named(phone_number=phone_number, user_id=user_id, also=also)
-    known = _locked().filter(_nothing_new(named, name=name, username=username), channel=channel)
+    known = _locked().filter(
+        _nothing_new(named, name=name, username=username),
+        channel=channel,
+        contact__address_given_up=False,
+    )
     for address in named:
         known = known.filter(contact__addresses__key=address.key)
     if found := list(known.order_by()) if named and not former else []:
@@ -243,8 +250,8 @@ def learn(
     If the event is current, the first address of each kind is the one to send to, unless a later
     event named another one. `at` is its time; without one, nothing is sent again to what the
     customer gave up. `former` are those of the addresses that the customer gave up by this event.
-    Who is named by a number that was given up, and by an id that the former owner does not have, is
-    somebody else. Contacts that a person keeps apart stay so; the one with the first address is
+    Who is named later by a number that was given up, without an id that the former owner has, is
+    somebody else: WhatsApp passes numbers on. Contacts that a person keeps apart stay so; the one with the first address is
     returned. The caller holds a transaction, in which the addresses and contacts stay locked.
     """
     named = _without_our_own(channel, named)
@@ -329,7 +336,7 @@ def _release(named: Sequence[Address], owners: dict[str, list[Contact]], at: dt.
     ids = [one.key for one in named if one.kind != Kind.PHONE]
     theirs = list(chain(*(owners.get(key, []) for key in ids)))
     numbers = [one.key for one in named if one.kind == Kind.PHONE and one.key in owners]
-    if not ids or not numbers or all(owners[key][0] in theirs for key in numbers):
+    if all(owners[key][0] in theirs for key in numbers):
         return False
     given_up = [
         row
@@ -359,7 +366,6 @@ def _passed_on(named: Sequence[Address]) -> set[str]:
         for former in ids
         if row.kind == Kind.PHONE
         and row.contact != former.contact
-        and addresses.is_user_id(row.contact.user_id or "")
         and row.named_at is not None
         and former.retired_at is not None
         and row.named_at > former.retired_at
@@ -607,7 +613,8 @@ def _description(contact: Contact, *, name: str, username: str, is_current: bool
 def address_for(conversation: Conversation, provider: str) -> str:
     """Return the address of the customer to send to through a provider.
 
-    Never one that the customer gave up. The phone number if it is known: every route can send to
+    Never one that the customer gave up, unless there is no other (`Contact.address_given_up`), which
+    a send refuses. The phone number if it is known: every route can send to
     it. Otherwise a user id for the official API, preferably one of the channel's business account,
     and a LID for any other route.
     If there is none, the provider gets what is shown, and rejects it.

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 # What is stored of the merged contact besides its addresses.
 _FIELDS = ("phone_number", "user_id", "username", "name", "named_by_staff")
+# What follows from a contact's addresses.
+_DERIVED = ("phone_number", "user_id", "address_given_up")
 # How long a conversation says that it was joined from two.
 NOTED_FOR = dt.timedelta(days=7)
 # How many of the joined messages are pushed to open pages; a reload shows the others.
@@ -244,6 +246,8 @@ def _adopt(kept: Contact, values: dict[str, object]) -> None:
         kept.user_id = other_id
     kept.phone_number = kept.phone_number or values["phone_number"]  # type: ignore[assignment]
     kept.username = kept.username or str(values["username"])
+    if kept.address_given_up:
+        set_current(kept, kept.addresses.all())
     kept.save()
 
 
@@ -252,7 +256,7 @@ def _give_addresses(contact: Contact, other: Contact, moving: Sequence[ContactAd
     ids = [row.pk for row in moving]
     # First the contact that has them: the fields are unique.
     set_current(contact, contact.addresses.exclude(pk__in=ids))
-    contact.save(update_fields=["phone_number", "user_id"])
+    contact.save(update_fields=_DERIVED)
     set_current(other, moving)
     other.save()
     ContactAddress.objects.filter(pk__in=ids).update(contact=other)
@@ -287,12 +291,13 @@ def set_current(contact: Contact, addresses: Iterable[ContactAddress]) -> list[s
         # Every contact has an address.
         number = numbers[-1] if numbers else None
     user_id = ids[-1] if ids and (not ids[-1].is_retired or number is None) else None
-    before = (contact.phone_number, contact.user_id)
+    before = (contact.phone_number, contact.user_id, contact.address_given_up)
     if number is None or phone_numbers.key(contact.phone_number or "") != number.key:
         contact.phone_number = number.value if number else None
     contact.user_id = user_id.value if user_id else None
-    after = (contact.phone_number, contact.user_id)
-    changed = zip(("phone_number", "user_id"), before, after, strict=True)
+    contact.address_given_up = bool(rows) and all(row.is_retired for row in rows)
+    after = (contact.phone_number, contact.user_id, contact.address_given_up)
+    changed = zip(_DERIVED, before, after, strict=True)
     return [name for name, old, new in changed if old != new]
 
 

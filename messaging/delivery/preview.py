@@ -132,7 +132,9 @@ def _state_of(connection: Connection, message: Message, category: str) -> RouteS
             unavailable = _SESSION_DOWN
     address = contacts.address_for(message.conversation, connection.provider)
     contact = message.conversation.contact
-    if not contact.phone_number and not contacts.pick_address(
+    if contact.address_given_up:
+        refuses = contacts.GIVEN_UP
+    elif not contact.phone_number and not contacts.pick_address(
         list(contact.addresses.all()), message.conversation.channel, connection.provider
     ):
         refuses = "no_address"

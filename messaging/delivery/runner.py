@@ -425,6 +425,8 @@ def outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage | Re
 
     Sets in the attempt what that changes, and the ID to assign to the message. Stores nothing.
     """
+    if message.conversation.contact.address_given_up:
+        return failure(Rejected, contacts.GIVEN_UP)
     connection = attempt.connection
     engine = engines.by_name(connection.provider)
     adapted = downgrade.adapt(message.type, message.text, message.content, engine.capabilities)

@@ -425,18 +425,8 @@ def _note_official(channel: Channel, event: MessageEvent, pk: Any) -> None:
 def _note_arrival(channel: Channel, event: MessageEvent, pk: Any) -> None:
     """Count a message that the history brought first, and that arrives by itself only now."""
     found = Message.objects.select_related("conversation").get(pk=pk)
-    # Only this event names the customer.
     at = min(event.at or timezone.now(), timezone.now())
-    contacts.conversation_with(
-        channel,
-        phone_number=event.phone_number,
-        user_id=event.user_id,
-        also=event.also,
-        name=event.name,
-        username=event.username,
-        at=at,
-        former=event.former,
-    )
+    _name_sender(channel, event, at)
     conversation = contacts.lock_conversation(found.conversation)
     message = Message.objects.select_for_update().get(pk=pk)
     if not message.context.pop("imported", False):
@@ -447,6 +437,21 @@ def _note_arrival(channel: Channel, event: MessageEvent, pk: Any) -> None:
     amendments.change(message, context=message.context)
 
 
+def _name_sender(channel: Channel, event: MessageEvent, at: dt.datetime) -> None:
+    """Store what an event says about the customer: an earlier one of the message did not."""
+    contacts.conversation_with(
+        channel,
+        phone_number=event.phone_number,
+        user_id=event.user_id,
+        also=event.also,
+        name=event.name,
+        username=event.username,
+        is_current=not event.history,
+        at=at,
+        former=event.former,
+    )
+
+
 def _file_type(event: MessageEvent) -> str:
     """Return the type of a message's file, which may be in the header of a text with buttons."""
     return str(event.content.get("header_type") or event.type)
@@ -455,19 +460,40 @@ def _file_type(event: MessageEvent) -> str:
 def _fill(
     channel: Channel, event: MessageEvent, pk: Any, type_: str, context: Mapping[str, Any]
 ) -> None:
-    """Fill a message that came without its content, if this event has it."""
+    """Fill a message that came without its content, if this event has it.
+
+    It ends as if it had come with it.
+    """
     without_content = (UNKNOWN, WAITING, UNSUPPORTED)
     if type_ not in without_content or event.type in without_content:
         return
+    found = Message.objects.select_related("conversation").get(pk=pk)
+    at = min(event.at or timezone.now(), timezone.now())
+    _name_sender(channel, event, at)
+    conversation = contacts.lock_conversation(found.conversation)
     message = Message.objects.select_for_update().get(pk=pk)
+    was_unread = words.kind_of(message.type, message.content).unread
+    message.conversation = conversation
+    message.type, message.text, message.content = event.type, event.text, dict(event.content)
+    message.context = {name: event.context[name] for name in event.context if name not in _MARKS}
+    message.context |= {name: context[name] for name in _MARKS if name in context}
+    if not _is_history(channel, event, at):
+        answers.note_choice(channel, message)
+        changes = _caused_by(channel, event, message, conversation, at)
+        if was_unread and "unread_count" in changes:
+            # It has been counted.
+            for name in ("unread_count", *work.reopening(conversation)):
+                del changes[name]
+        if changes:
+            Conversation.objects.filter(pk=conversation.pk).update(**changes)
     amendments.change(
         message,
         announced=not event.context.get("imported"),
-        type=event.type,
-        text=event.text,
-        content=dict(event.content),
-        context={name: event.context[name] for name in event.context if name not in _MARKS}
-        | {name: context[name] for name in _MARKS if name in context},
+        type=message.type,
+        text=message.text,
+        content=message.content,
+        context=message.context,
+        reply_to=message.reply_to or _quoted(conversation, event.reply_to),
         media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
     )
 

@@ -304,6 +304,22 @@ def on_standby(id_: str, at: int) -> tuple[str, dict[str, Any]]:
     return "standby", {"standby": {"messages": [text(id_, "oi", at)]}}
 
 
+def test_each_hand_over_is_a_notice_of_its_own_and_a_repeated_one_is_not(channel: Channel) -> None:
+    _, value = handover("control_taken", NOW, new_owner_role="ai_agent")
+    del value["timestamp"]
+    for entry_time in (NOW - 20, NOW - 10, NOW - 10):
+        payload = envelope({**value, "metadata": {}}, None, field="messaging_handovers")
+        payload["entry"][0]["time"] = entry_time
+        payload["seen"] = InboundEvent.objects.count()
+        post(payload)
+    # Two of the same second that say different things.
+    for role in ("ai_agent", "escalation"):
+        field, value = handover("control_taken", NOW - 5, new_owner_role=role)
+        arrive(channel, field, **value)
+    times = Message.objects.order_by("created_at").values_list("created_at", flat=True)
+    assert [int(at.timestamp()) - NOW for at in times] == [-20, -10, -5, -5]
+
+
 TAKEN = handover("control_taken", NOW - 80, new_owner_role="ai_agent")
 PASSED = handover(
     "control_passed", NOW - 50, previous_owner_role="ai_agent", new_owner_role="escalation",
