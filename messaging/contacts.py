@@ -251,8 +251,9 @@ def learn(
     event named another one. `at` is its time; without one, nothing is sent again to what the
     customer gave up. `former` are those of the addresses that the customer gave up by this event.
     Who is named later by a number that was given up, without an id that the former owner has, is
-    somebody else: WhatsApp passes numbers on. Contacts that a person keeps apart stay so; the one with the first address is
-    returned. The caller holds a transaction, in which the addresses and contacts stay locked.
+    somebody else: WhatsApp passes numbers on. Contacts that a person keeps apart stay so; the one
+    with the first address is returned. The caller holds a transaction, in which the addresses and
+    contacts stay locked.
     """
     named = _without_our_own(channel, named)
     _lock_addresses(named)
@@ -613,9 +614,8 @@ def _description(contact: Contact, *, name: str, username: str, is_current: bool
 def address_for(conversation: Conversation, provider: str) -> str:
     """Return the address of the customer to send to through a provider.
 
-    Never one that the customer gave up, unless there is no other (`Contact.address_given_up`), which
-    a send refuses. The phone number if it is known: every route can send to
-    it. Otherwise a user id for the official API, preferably one of the channel's business account,
+    Never one that the customer gave up, unless there is no other (`Contact.address_given_up`); then
+    a send refuses it. The phone number if it is known: every route can send to it. Otherwise a user id for the official API, preferably one of the channel's business account,
     and a LID for any other route.
     If there is none, the provider gets what is shown, and rejects it.
     """

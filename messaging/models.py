@@ -68,8 +68,8 @@ class Contact(models.Model):
     saved_name = models.CharField(
         _("name in the address book"), max_length=200, blank=True, default="", db_default=""
     )
-    # Whether the customer gave up every address that is known: nothing is sent to it, because it may
-    # be somebody else's by now.
+    # Whether the customer gave up every address that is known: nothing is sent to it, because it
+    # may be somebody else's by now.
     address_given_up = models.BooleanField(default=False, db_default=False, editable=False)
     merged_into = models.ForeignKey(
         "self",

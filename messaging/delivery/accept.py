@@ -328,6 +328,8 @@ def retry_message(
             )
         if not message.decision or message.next_attempt_at is not None:
             raise NotRetryable(_("This message is still being sent."))
+        if attempts.is_stopped_by_customer(message):
+            raise NotRetryable(policy.reason_text("opted_out"))
         rules = runner.rules_of(channel)
         if not rules.active:
             raise NotRetryable(_("This channel is not active."))

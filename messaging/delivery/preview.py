@@ -22,7 +22,7 @@ from channels_app.providers import engines
 from channels_app.providers.addresses import Kind
 from channels_app.providers.message_keys import WAMID
 from channels_app.providers.sessions import State
-from messaging import contacts
+from messaging import contacts, template_bubbles
 from messaging.delivery import (
     accept,
     attempts,
@@ -140,7 +140,13 @@ def _state_of(connection: Connection, message: Message, category: str) -> RouteS
         refuses = "no_address"
     elif not contact.phone_number and category == "authentication" and address:
         refuses = verdict.NEEDS_PHONE if Kind.USER_ID in capabilities.address_kinds else ""
-    changed = downgrade.adapt(message.type, message.text, message.content, capabilities)
+    changed = downgrade.adapt(
+        message.type,
+        message.text,
+        message.content,
+        capabilities,
+        template=template_bubbles.read(message.context),
+    )
     if isinstance(changed, downgrade.Refusal):
         return RouteState(refuses or changed.code, unavailable)
     changes = changed.changes

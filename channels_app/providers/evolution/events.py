@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from channels_app.providers.addresses import Address, Kind, named, unique
+from channels_app.providers.addresses import Address, Kind, is_lid, named, unique
 from channels_app.providers.contents import quote
 from channels_app.providers.events import (
     US,
@@ -354,7 +354,14 @@ def _author(data: Mapping[str, Any], party: _Party, outgoing: bool) -> dict[str,
         return {}
     person = _participant(_dict(data, "key"))
     name = _person_name(data.get("pushName"), person)
-    return {"author": {"id": person.address, "name": name}} if person.address or name else {}
+    if not (person.address or name):
+        return {}
+    author = {"id": person.address, "name": name}
+    # The group knows its message by this one, which is the hidden one in newer groups.
+    reported = _text(_dict(data, "key"), "participant")
+    if is_lid(reported) and reported != person.address:
+        author["lid"] = reported
+    return {"author": author}
 
 
 def _participant(key: Mapping[str, Any]) -> _Party:

@@ -202,6 +202,18 @@ def _template_by_fallback(given: Setting) -> None:
     _breaker_open(given)
 
 
+def _flow_template_by_fallback(given: Setting) -> None:
+    """A send need not name the button of a form."""
+    button = {"type": "FLOW", "text": "Abrir", "flow_id": "1"}
+    given.template(
+        components=[
+            {"type": "BODY", "text": "Seu pedido saiu."},
+            {"type": "BUTTONS", "buttons": [button]},
+        ]
+    )
+    _breaker_open(given)
+
+
 def _hidden_number(given: Setting) -> None:
     conversation = contacts.conversation_with(given.channel, user_id="123456789012345@lid")
     given.message["conversation"] = conversation
@@ -216,6 +228,7 @@ SITUATIONS: list[tuple[Callable[[Setting], None], tuple[Any, ...], str | None]] 
     (_buttons, ("fall_back", "wwebjs", "131047", "refused"), None),
     (_only_official, ("reject", None, "131047", "fallback_refused"), None),
     (_template_by_fallback, ("fall_back", "wwebjs", "breaker_open", "breaker_open"), None),
+    (_flow_template_by_fallback, ("reject", None, "official_only", "fallback_refused"), None),
     (_closed, ("fall_back", "wwebjs", "131047", "refused"), None),
     (_closed_without_fallback, ("reject", None, "131047", "no_fallback"), None),
     (_new_chat_block, ("reject", None, "131047", "new_chats_stopped"), None),

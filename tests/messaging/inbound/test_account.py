@@ -5,17 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import time_machine
 from django.db import transaction
+from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident
 from channels_app.providers.cloud.events import read as cloud_events
 from channels_app.providers.events import AccountEvent
+from messaging import selectors
 from messaging.inbound import account
 from messaging.inbound.replay import replay
 from messaging.models import Contact, Conversation, InboundEvent
@@ -31,7 +33,10 @@ from tests.messaging.support import (
     trail,
 )
 
-pytestmark = pytest.mark.django_db
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("plain_static")]
 
 WABA = "102290129340398"
 TEMPLATE = {
@@ -369,6 +374,30 @@ def test_no_fallback_sends_a_template_to_a_customer_who_stopped_marketing(
     deliver(answer)
     assert answer.route == "wwebjs"
     assert len(wwebjs.sends()) == 1
+
+
+def test_what_a_customer_refuses_is_offered_for_another_try_only_after_they_resumed(
+    wired: Channel, graph: Provider, api: APIClient
+) -> None:
+    """Meta refuses it, and knows the wish before its webhook tells us."""
+    content = {"name": "promo", "language": {"code": "pt_BR"}}
+    message = accept(wired, customer(graph="50"), type="template", text="", content=content)
+    deliver(message)
+    shown = selectors.messages().get(pk=message.pk)
+    assert (shown.status, shown.error_code) == ("rejected", "131050")
+    context = {"message": shown, "may_retry": True}
+    assert "retry-official" not in render_to_string("messaging/_message.html", context)
+    for route in ("official", "fallback"):
+        answer = api.post(f"/api/messages/{message.pk}/retry/", {"route": route}, format="json")
+        assert (answer.status_code, answer.json()["code"]) == (409, "not_retryable")
+    later = int(timezone.now().timestamp()) + 1
+    wish(wired, "resume", later, wa_id=only_digits(message.conversation.contact.phone_number or ""))
+    Contact.objects.update(marketing_wish_at=timezone.now() + dt.timedelta(seconds=1))
+    shown = selectors.messages().get(pk=message.pk)
+    context = {"message": shown, "may_retry": True}
+    assert "retry-official" in render_to_string("messaging/_message.html", context)
+    answer = api.post(f"/api/messages/{message.pk}/retry/", {"route": "official"}, format="json")
+    assert answer.status_code == 202
 
 
 def test_a_wish_of_a_category_that_is_not_known_is_named(channel: Channel) -> None:
