@@ -6,28 +6,39 @@ from django import forms
 from django.utils.translation import gettext_lazy
 
 from channels_app.models import Channel
+from messaging.inbox.lists import Tab
+from messaging.models import Label
 
 MAX_TEXT = 4096
 
 
 class FilterForm(forms.Form):
-    """The filters of the list. An invalid value is ignored."""
+    """The filters of the list, which combine. An invalid value is ignored."""
 
     search = forms.CharField(
-        label=gettext_lazy("Search by name or number"),
+        label=gettext_lazy("Search people and messages"),
         required=False,
         max_length=100,
         widget=forms.TextInput(
-            attrs={"type": "search", "placeholder": gettext_lazy("Name or number")}
+            attrs={"type": "search", "placeholder": gettext_lazy("Search people and messages")}
         ),
     )
+    tab = forms.ChoiceField(choices=Tab.choices, required=False)
     channel = forms.ModelChoiceField(
         Channel.objects.all(),
         label=gettext_lazy("Channel"),
         required=False,
         empty_label=gettext_lazy("All channels"),
+        widget=forms.Select(attrs={"class": "chip chip-select"}),
     )
-    attention = forms.BooleanField(label=gettext_lazy("Needs attention"), required=False)
+    label = forms.ModelChoiceField(
+        Label.objects.all(),
+        to_field_name="name",
+        label=gettext_lazy("Label"),
+        required=False,
+        empty_label=gettext_lazy("All labels"),
+        widget=forms.Select(attrs={"class": "chip chip-select"}),
+    )
 
 
 class NewMessageForm(forms.Form):

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db.models import (
     Count,
+    Exists,
     F,
     OuterRef,
     Prefetch,
@@ -197,26 +198,32 @@ def conversations_of(contact: Contact) -> QuerySet[Conversation]:
 def with_latest(
     conversations: QuerySet[Conversation] | Sequence[Conversation],
 ) -> list[Conversation]:
-    """Return the conversations of a page, latest first, with all that a list shows of them.
+    """Return the conversations of a page, in their order, with all that a list shows of them.
 
     `latest` is the last message, `latest_call` a later call from the customer; None without one.
+    `needs_person`: one of its messages does. `has_sibling`: its contact has another conversation.
     """
-    # As a subquery: which ones is decided before anything is joined to them.
-    page: Any = (
-        conversations.values("pk")
-        if isinstance(conversations, QuerySet)
-        else [row.pk for row in conversations]
-    )
+    if isinstance(conversations, QuerySet):
+        return with_latest_of(list(conversations.values_list("pk", flat=True)))
+    return with_latest_of([row.pk for row in conversations])
+
+
+def with_latest_of(ids: Sequence[int]) -> list[Conversation]:
+    """Return what `with_latest` does for these conversations."""
     newest = Message.objects.filter(conversation=OuterRef("pk")).order_by("-created_at", "-id")
     # A scheduled message has a time in the future.
     newest = newest.exclude(decision=policy.WAITING_SCHEDULE)
     called = CallAttempt.objects.filter(conversation=OuterRef("pk"), incoming=True)
+    siblings = Conversation.objects.filter(contact=OuterRef("contact")).exclude(pk=OuterRef("pk"))
     shown = Conversation.objects.select_related("channel", "contact", "assignee", "team")
     complete = shown.prefetch_related("labels").annotate(
         latest_id=Subquery(newest.values("id")[:1]),
         call_id=Subquery(called.order_by("-created_at", "-id").values("id")[:1]),
+        needs_person=Exists(_needs_attention().filter(conversation=OuterRef("pk"))),
+        has_sibling=Exists(siblings),
     )
-    rows: list[Any] = list(complete.filter(pk__in=page).order_by(*LATEST_FIRST))
+    by_id: dict[int, Any] = complete.in_bulk(ids)
+    rows = [by_id[pk] for pk in ids if pk in by_id]
     latest = messages().in_bulk([row.latest_id for row in rows if row.latest_id])
     incoming = calls().in_bulk([row.call_id for row in rows if row.call_id])
     for row in rows:

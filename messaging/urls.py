@@ -9,6 +9,7 @@ from messaging.views import (
     costs,
     dashboard,
     errors,
+    inbox,
     messages,
     template_picker,
     verdict,
@@ -18,7 +19,8 @@ app_name = "messaging"
 
 urlpatterns = [
     path("", dashboard.DashboardView.as_view(), name="dashboard"),
-    path("conversations/", conversations.ConversationListView.as_view(), name="conversations"),
+    path("conversations/", inbox.ConversationListView.as_view(), name="conversations"),
+    path("conversations/counts/", inbox.InboxCountsView.as_view(), name="counts"),
     path("conversations/new/", conversations.NewMessageView.as_view(), name="new"),
     path(
         "conversations/templates/",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.utils import timezone
@@ -12,6 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from accounts.people import names_of
 from channels_app.providers import addresses, error_codes, media_types
 from channels_app.providers.events import US, CallStatus
 from core import phone_numbers
@@ -19,7 +20,13 @@ from messaging import formatting, template_bubbles, words
 from messaging.delivery.verdict import WINDOW
 from messaging.models import CallAttempt, Contact, Conversation, Media, Message
 
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
 register = template.Library()
+
+# The classes .hue-0 to .hue-9 of tokens.css.
+HUES = 10
 
 
 @register.filter
@@ -215,6 +222,28 @@ def _incoming_call(call: CallAttempt) -> str:
         CallStatus.REJECTED: _("Call from %(name)s, declined"),
         CallStatus.ACCEPTED: _("Call from %(name)s, answered"),
     }.get(CallStatus(call.status), _("Call from %(name)s"))
+
+
+@register.inclusion_tag("_avatar.html")
+def avatar(contact: Contact, size: str = "") -> dict[str, Any]:
+    """Render a customer's initial on their hue; "@" for a username, else a person's glyph."""
+    initial = contact.name[:1].upper() or ("@" if contact.username else "")
+    return {"hue": contact.pk % HUES if initial else "none", "initial": initial, "size": size}
+
+
+@register.inclusion_tag("_avatar.html")
+def face(user: User, size: str = "") -> dict[str, Any]:
+    """Render the initials of somebody of the team, with the whole name for a pointer."""
+    name = names_of(user)[0]
+    first, *_between, last = (*name.split(), "")
+    initials = (first[:1] + (last[:1] if _between else "")).upper()
+    return {"hue": user.pk * 7 % HUES, "initial": initials, "size": size, "title": name}
+
+
+@register.filter
+def closes_soon(moment: dt.datetime | None) -> bool:
+    """Return whether a window ends within the hour."""
+    return moment is not None and moment - timezone.now() < dt.timedelta(hours=1)
 
 
 @register.filter

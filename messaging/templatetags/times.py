@@ -54,6 +54,37 @@ def due(moment: dt.datetime) -> str:
     return f"{local:%H:%M:%S}" if local.date() == timezone.localdate() else exact(moment)
 
 
+@register.filter
+def until(moment: dt.datetime) -> str:
+    """Return a future time as people say it: "20:39", "tomorrow, 20:39", or with the date."""
+    local, today = timezone.localtime(moment), timezone.localdate()
+    if local.date() == today:
+        return f"{local:%H:%M}"
+    if local.date() == today + dt.timedelta(days=1):
+        return _("tomorrow, %(time)s") % {"time": f"{local:%H:%M}"}
+    return f"{formats.date_format(local, 'SHORT_DATE_FORMAT')}, {local:%H:%M}"
+
+
+@register.simple_tag
+def row_time(moment: dt.datetime | None) -> str | SafeString:
+    """Render the time of a list's row: of today the clock, then the day, then the date."""
+    if moment is None:
+        return ""
+    local, today = timezone.localtime(moment), timezone.localdate()
+    days = (today - local.date()).days
+    if days <= 0:
+        shown = f"{local:%H:%M}"
+    elif days == 1:
+        shown = _("yesterday")
+    elif days < 7:
+        shown = formats.date_format(local, "D").lower()
+    else:
+        shown = formats.date_format(local, "SHORT_DATE_FORMAT")
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact(moment), shown
+    )
+
+
 def relative(moment: dt.datetime, now: dt.datetime) -> str:
     """Return how long ago it was. app/times.js uses the same texts."""
     seconds = (now - moment).total_seconds()

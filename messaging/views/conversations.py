@@ -1,15 +1,13 @@
-"""The list of conversations, one conversation, and starting one."""
+"""One conversation, and starting one."""
 
 from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Any, cast
+from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.core.paginator import Paginator
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
@@ -19,54 +17,16 @@ from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import wavoip
-from channels_app.models import Channel
 from channels_app.providers import engines
 from messaging import calls, control, merging, reachability, selectors
 from messaging.delivery import accept
 from messaging.delivery.schedule import Times
-from messaging.forms import MAX_TEXT, FilterForm, NewMessageForm
+from messaging.forms import MAX_TEXT, NewMessageForm
 from messaging.models import Conversation, Message
 from messaging.reachability import Reachability
 from messaging.views.calls import allow_form_action
-from messaging.views.responses import get_conversation, render_bubble
-
-CONVERSATIONS_PER_PAGE = 50
-
-SIDEBAR_CONVERSATIONS = 30
-
-
-class ConversationListView(StaffPermissionRequiredMixin, View):
-    """All conversations, latest first."""
-
-    permissions = ("messaging.view_conversation", "messaging.view_message")
-
-    def get(self, request: HttpRequest) -> HttpResponse:
-        since = timezone.now()
-        filters = FilterForm(request.GET)
-        filters.is_valid()
-        values: dict[str, Any] = filters.cleaned_data
-        channel: Channel | None = values.get("channel")
-        conversations = selectors.conversation_list(
-            search=values.get("search") or "",
-            channel=channel.pk if channel else None,
-            attention=values.get("attention", False),
-        )
-        page = Paginator(conversations, CONVERSATIONS_PER_PAGE).get_page(request.GET.get("page"))
-        rows = cast("QuerySet[Conversation]", page.object_list)
-        filtered = any(values.values())
-        query = request.GET.copy()
-        query.pop("page", None)
-        context = {
-            "filters": filters,
-            "filtered": filtered,
-            "page": page,
-            "query": query.urlencode(),
-            "conversations": selectors.with_latest(rows),
-            # Live rows belong only on the first page of the unfiltered list.
-            "live": not filtered and page.number == 1,
-            "since": since,
-        }
-        return render(request, "messaging/conversations.html", context)
+from messaging.views.inbox import inbox_list
+from messaging.views.responses import get_conversation, is_htmx, render_bubble
 
 
 class NewMessageView(StaffPermissionRequiredMixin, View):
@@ -119,14 +79,14 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             return self._rejected(request, conversation, text, [_("Please send it again.")])
         except ValidationError as error:
             return self._rejected(request, conversation, text, error.messages)
-        if not _is_htmx(request):
+        if not is_htmx(request):
             return HttpResponseRedirect(request.path)
         return render_bubble(request, accepted.message)
 
     def _rejected(
         self, request: HttpRequest, conversation: Conversation, text: str, errors: list[Any]
     ) -> HttpResponse:
-        if _is_htmx(request):
+        if is_htmx(request):
             return HttpResponse("\n".join(map(str, errors)), status=400, content_type="text/plain")
         return self._page(request, conversation, text=text, errors=errors, status=400)
 
@@ -156,7 +116,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             **_template_offer(conversation, reachable),
             "joined": merging.recent_merge(conversation.contact),
             "messages_page": page,
-            "beside": selectors.with_latest(selectors.conversation_list()[:SIDEBAR_CONVERSATIONS]),
+            **inbox_list(request, conversation),
             "may_send": request.user.has_perm("messaging.add_message"),
             "may_retry": request.user.has_perm("messaging.change_message"),
             "may_call": may_call,
@@ -165,6 +125,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             "errors": errors or [],
             "key": uuid.uuid4(),
             "since": since,
+            "contact_addresses": conversation.contact.addresses.all(),
         }
         response = render(request, "messaging/conversation.html", context, status=status)
         return allow_form_action(wavoip.ORIGIN, request, response) if may_call else response
@@ -263,7 +224,3 @@ def _composed_content(request: HttpRequest, text: str) -> dict[str, Any]:
 def _add_errors(form: forms.Form, error: ValidationError) -> None:
     for field, problems in error.message_dict.items():
         form.add_error(field if field in form.fields else None, problems)
-
-
-def _is_htmx(request: HttpRequest) -> bool:
-    return bool(getattr(request, "htmx", False))

@@ -22,6 +22,11 @@ def get_conversation(pk: int) -> Conversation:
     return conversation
 
 
+def is_htmx(request: HttpRequest) -> bool:
+    """Return whether the request asks for a fragment."""
+    return bool(getattr(request, "htmx", False))
+
+
 def render_bubble(request: HttpRequest, message: Message, *, error: str = "") -> HttpResponse:
     """Render the current bubble of a message; an error is shown as a toast beside it."""
     context = {

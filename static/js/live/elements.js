@@ -1,6 +1,7 @@
 // Show the elements that the server sends: replace a known one, insert a new one in order.
 
 import { markFields } from "./fields.js";
+import { belongs, sortKey } from "./tabs.js";
 import { callShown, messageShown } from "./thread.js";
 
 const find = (key) => document.querySelector(`[data-live="${CSS.escape(key)}"]`);
@@ -15,9 +16,16 @@ export function show(html, version, { mine = false } = {}) {
   const known = find(fresh.dataset.live);
   if (known && Number(known.dataset.version) >= Number(fresh.dataset.version)) return;
   const kind = fresh.dataset.live.split(":", 1)[0];
-  const placed = known ? replace(known, fresh) : insert(kind, fresh);
+  const current = fresh.matches(`a[href="${location.pathname}"]`);
+  if (current) fresh.ariaCurrent = "page";
+  const list = (known ?? document).closest?.("[data-live-list]") ?? listOf(kind);
+  // The conversation that is open stays, so that it does not vanish while it is read.
+  if (list && !current && !belongs(list, fresh)) {
+    known?.remove();
+    return;
+  }
+  const placed = known ? replace(known, fresh) : insert(list, fresh);
   if (!placed) return;
-  if (fresh.matches(`a[href="${location.pathname}"]`)) fresh.ariaCurrent = "page";
   htmx.process(fresh);
   markFields();
   if (kind === "message") messageShown(known, fresh, mine);
@@ -34,10 +42,10 @@ function replace(known, fresh) {
   if (result) result.replaceChildren(...(known.querySelector(".test-result")?.childNodes ?? []));
   keepFile(known, fresh);
   const focused = known.contains(document.activeElement) ? document.activeElement : null;
-  if (known.dataset.sort === fresh.dataset.sort) {
+  const list = known.parentElement;
+  if (sortKey(list, known) === sortKey(list, fresh)) {
     known.replaceWith(fresh);
   } else {
-    const list = known.parentElement;
     known.remove();
     place(list, fresh);
   }
@@ -59,12 +67,17 @@ function keepFile(known, fresh) {
   if (playing) queueMicrotask(() => player.play());
 }
 
-function insert(kind, fresh) {
-  const list = document.querySelector(`[data-live-list~="${kind}"]`);
+const listOf = (kind) => document.querySelector(`[data-live-list~="${kind}"]`);
+
+function insert(list, fresh) {
   if (!list) return false;
   const first = list.querySelector(":scope > [data-sort]");
   // Older than everything shown: it is loaded with the older elements.
   if (list.querySelector("[data-older]") && first && fresh.dataset.sort < first.dataset.sort) {
+    return false;
+  }
+  const last = [...list.querySelectorAll(":scope > [data-sort]")].at(-1);
+  if (list.querySelector(":scope > [data-more]") && last && sortKey(list, fresh) < sortKey(list, last)) {
     return false;
   }
   list.querySelectorAll(".list-empty, [data-empty]").forEach((element) => element.remove());
@@ -75,8 +88,9 @@ function insert(kind, fresh) {
 
 function place(list, fresh) {
   const descending = list.dataset.order === "desc";
+  const key = sortKey(list, fresh);
   const comesBefore = (element) =>
-    descending ? element.dataset.sort > fresh.dataset.sort : element.dataset.sort <= fresh.dataset.sort;
+    descending ? sortKey(list, element) > key : sortKey(list, element) <= key;
   const items = [...list.querySelectorAll(":scope > [data-sort]")];
   // The position is nearly always at one end, so search from there.
   let before = descending ? items.filter(comesBefore).at(-1) : items.findLast(comesBefore);
