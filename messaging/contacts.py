@@ -615,9 +615,9 @@ def address_for(conversation: Conversation, provider: str) -> str:
     """Return the address of the customer to send to through a provider.
 
     Never one that the customer gave up, unless there is no other (`Contact.address_given_up`); then
-    a send refuses it. The phone number if it is known: every route can send to it. Otherwise a user id for the official API, preferably one of the channel's business account,
-    and a LID for any other route.
-    If there is none, the provider gets what is shown, and rejects it.
+    a send refuses it. The phone number if it is known: every route can send to it. Otherwise a user
+    id for the official API, preferably one of the channel's business account, and a LID for any
+    other route. If there is none, the provider gets what is shown, and rejects it.
     """
     contact = conversation.contact
     if contact.phone_number:

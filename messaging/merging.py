@@ -40,6 +40,7 @@ from messaging.models import (
     ContactMerge,
     Conversation,
     Message,
+    PersonalState,
 )
 
 if TYPE_CHECKING:
@@ -219,6 +220,11 @@ def all_of(contact: Contact) -> set[int]:
     return _closure(Contact, {contact.pk})
 
 
+def joined_to(conversation_id: int) -> set[int]:
+    """Return the ids of a conversation and of all that were joined to it, at any distance."""
+    return _closure(Conversation, {conversation_id})
+
+
 def _closure(model: type[Contact | Conversation], ids: set[int]) -> set[int]:
     found, latest = set(ids), set(ids)
     while latest:
@@ -334,16 +340,35 @@ def _join(source: Conversation, target: Conversation) -> None:
     calls = CallAttempt.objects.filter(conversation=source)
     calls.filter(merged_from=None).update(merged_from=source)
     calls.update(conversation=target)
+    _join_work(source, target)
     Conversation.objects.filter(pk=target.pk).update(
         last_message_at=_later(target.last_message_at, source.last_message_at),
         last_inbound_at=_later(target.last_inbound_at, source.last_inbound_at),
         unread_count=F("unread_count") + source.unread_count,
         **(states.REOPENED if source.status == states.OPEN and source.unread_count else {}),
         **control.adopted(target, source),
+        assignee=target.assignee_id or source.assignee_id,
+        team=target.team_id or source.team_id,
     )
     source.merged_into = target
     source.save(update_fields=["merged_into"])
     _publish(source, target, latest)
+
+
+def _join_work(source: Conversation, target: Conversation) -> None:
+    """Let the labels and drafts of a conversation be found in the one that it is joined to.
+
+    It keeps its own, for an undo. A person's draft in the other one stays.
+    """
+    target.labels.add(*source.labels.all())
+    drafts = PersonalState.objects.filter(conversation=source).exclude(draft="")
+    for state in drafts:
+        own, _new = PersonalState.objects.get_or_create(
+            user_id=state.user_id, conversation=target, defaults={"read_at": state.read_at}
+        )
+        if not own.draft:
+            own.draft, own.draft_at = state.draft, state.draft_at
+            own.save(update_fields=["draft", "draft_at"])
 
 
 def _separate_times(moving: models.QuerySet[Message], target: Conversation) -> None:

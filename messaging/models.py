@@ -762,7 +762,7 @@ class Message(models.Model):
             # Our messages with options, which a customer may answer by number.
             models.Index(
                 fields=["conversation", "created_at"],
-                condition=Q(direction="out", type="interactive"),
+                condition=Q(direction="out", type__in=["interactive", "template"]),
                 name="message_with_options",
             ),
             *(

@@ -23,4 +23,14 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('connection', 'topic'), name='account_report_once_per_topic')],
             },
         ),
+        migrations.AddField(
+            model_name='connection',
+            name='service_month',
+            field=models.DateField(blank=True, editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name='connection',
+            name='service_messages',
+            field=models.PositiveIntegerField(db_default=0, default=0, editable=False),
+        ),
     ]

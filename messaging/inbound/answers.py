@@ -37,7 +37,7 @@ def note_choice(channel: Channel, message: Message) -> None:
     offered = Message.objects.filter(
         conversation__contact=message.conversation.contact_id,
         direction=Message.Direction.OUT,
-        type__in=("interactive", "template"),
+        type__in=["interactive", "template"],
         created_at__lte=message.created_at,
         attempts__outcome=Outcome.ACCEPTED,
         attempts__connection__channel=channel.pk,

@@ -16,7 +16,7 @@ from django.utils import timezone, translation
 from channels_app.models import Channel, MessageTemplate
 from channels_app.providers import error_codes
 from channels_app.providers.cloud.templates import UNUSABLE
-from messaging import contacts
+from messaging import contacts, costs
 from messaging.delivery import accept as sending
 from messaging.delivery import policy
 from messaging.delivery.preview import preview
@@ -350,7 +350,34 @@ def test_a_verdict_needs_few_queries(wired: Channel, graph: Provider, wwebjs: Pr
     conversation = Setting(wired, graph, wwebjs).wrote(dt.timedelta(hours=25))
     with CaptureQueriesContext(database) as queries:
         preview(user=None, conversation=conversation, text="Olá")
-    assert len(queries) <= 26
+    assert len(queries) <= 18
+
+
+@pytest.mark.django_db
+def test_the_free_messages_of_a_month_are_counted_to_the_end(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs, "FREE_SERVICE_MESSAGES", 2)
+    now = timezone.now()
+    message = accept(channel)
+    for number, (pricing, receipt) in enumerate(
+        [("marketing:regular", "read")] * 4
+        + [("service:free_customer_service", "read"), ("service:regular", "sent")]
+    ):
+        DeliveryAttempt.objects.create(
+            message=message, number=number + 1, connection=channel.primary, outcome="accepted",
+            pricing=pricing, receipt=receipt, started_at=now,
+        )  # fmt: skip
+
+    def is_free() -> bool:
+        costs.count_service_messages()
+        return costs.free_service_left(Channel.objects.get().primary, timezone.now())
+
+    assert is_free()
+    DeliveryAttempt.objects.filter(receipt="sent").update(receipt="delivered")
+    assert not is_free()
+    primary = Channel.objects.get().primary
+    assert costs.free_service_left(primary, now + dt.timedelta(days=32)), "a new month"
 
 
 # -- charges ---------------------------------------------------------------------------------------
