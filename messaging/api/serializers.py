@@ -207,7 +207,8 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
         fields = [
             "id", "channel", "conversation", "direction", "to", "type", "text", "summary",
             "content", "media", "context", "forwarded", "referral", "chosen", "automatic",
-            "reactions", "votes", "edited_at", "earlier_texts", "revoked_at", "status", "route", "icon", "error",
+            "reactions", "votes", "edited_at", "earlier_texts", "revoked_at", "status", "route",
+            "icon", "error",
             "client_reference", "sent_outside", "echo_of", "decision", "next_attempt_at",
             "send_at", "deliver_by", "on_undelivered", "overdue_at",
             "created_at", "updated_at",
