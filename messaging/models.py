@@ -165,6 +165,29 @@ class ContactAddress(models.Model):
         return self.named_at is None or self.named_at <= self.retired_at
 
 
+class ContactPicture(models.Model):
+    """A customer's profile picture, stored here: pages load nothing from other servers.
+
+    `url` is where a provider reported it, without what changes while the picture stays the same.
+    """
+
+    contact = models.OneToOneField(
+        Contact, verbose_name=_("contact"), on_delete=models.CASCADE, related_name="picture"
+    )
+    url = models.CharField(max_length=500)
+    # Empty if it is not fetched yet, or could not be.
+    content = models.BinaryField(default=bytes)
+    content_type = models.CharField(max_length=20, blank=True)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("profile picture")
+        verbose_name_plural = _("profile pictures")
+
+    def __str__(self) -> str:
+        return f"{self.contact_id}"
+
+
 class AddressBookEntry(models.Model):
     """How the address book of a channel's phone calls an address, since when (`address_books`).
 

@@ -9,7 +9,7 @@ from procrastinate import jobs
 from procrastinate.contrib.django import app
 
 from core.queue import PRIORITY_MONITORING
-from messaging import costs, queue, reading, retention
+from messaging import costs, pictures, queue, reading, retention
 from messaging.delivery import deadlines, fallback_share, reconcile, runner, sweeper
 from messaging.inbox import auto_answers, work
 from messaging.media import files
@@ -21,6 +21,12 @@ log = structlog.get_logger(__name__)
 @app.task(**queue.FETCH_MEDIA)
 def fetch_media(media_id: str) -> None:
     files.fetch(media_id)
+
+
+# No retry: the next message reports it again.
+@app.task(**queue.FETCH_PICTURE)
+def fetch_picture(contact: int, url: str) -> None:
+    pictures.fetch(contact, url)
 
 
 # No retry: nothing depends on it, and later it would be out of date.

@@ -111,7 +111,8 @@ class ConversationFilter(django_filters.FilterSet):
             filters["status"] = values.get("status") or ""
             found = selectors.conversation_list(**filters).order_by()
             queryset = queryset.filter(pk__in=found.values("pk"))
-        return super().filter_queryset(queryset)
+        found_by_fields: QuerySet[Conversation] = super().filter_queryset(queryset)
+        return found_by_fields
 
     def _assignee(self, value: str) -> dict[str, Any]:
         if value == "none":

@@ -41,7 +41,7 @@ from channels_app.providers.events import (
     VoteEvent,
 )
 from channels_app.providers.message_keys import WAMID, keys_of, message_key
-from messaging import calls, contacts, control, names, sequence, words
+from messaging import calls, contacts, control, names, pictures, sequence, words
 from messaging.delivery import attempts, statuses
 from messaging.delivery.statuses import Route, Status
 from messaging.inbound import account, amendments, answers, echoes, pending_events, skips
@@ -562,20 +562,27 @@ def _apply_amendment(channel: Channel, event: Amendment) -> str | None:
 
 
 def _apply_contact(channel: Channel, event: ContactEvent) -> None:
-    """Store the present name of an existing contact. An address book does not create contacts."""
+    """Store the present name and picture of an existing contact.
+
+    An address book does not create contacts.
+    """
     named = addresses.named(phone_number=event.phone_number, user_id=event.user_id)
+    if event.picture and (known := contacts.ids_with(named)):
+        pictures.note(known, event.picture)
+    if not event.name:
+        return
     if event.saved:
         now = timezone.now()
         at = min(event.at or now, now)
         contacts.note_saved_name(channel, named, name=event.name, at=at, creates=False)
         return
     ids = contacts.ids_with(named)
-    for field, known in (
+    for field, condition in (
         ("name", Q(named_by_staff=False, saved_name="")),
         ("profile_name", Q(named_by_staff=True) | ~Q(saved_name="")),
     ):
         value = {field: event.name[: names.MAX_LENGTH]}
-        Contact.objects.filter(known, pk__in=ids).exclude(**value).update(**value)
+        Contact.objects.filter(condition, pk__in=ids).exclude(**value).update(**value)
 
 
 def _apply_address_book(channel: Channel, event: AddressBookEvent) -> None:

@@ -62,7 +62,7 @@ class Migration(migrations.Migration):
     # The index is made again while others write: a large installation is not locked.
     atomic = False
 
-    dependencies = [("messaging", "0025_given_up_addresses")]
+    dependencies = [("messaging", "0025_given_up_addresses_and_pictures")]
 
     operations = [
         migrations.RunSQL(TRIGGER, migrations.RunSQL.noop),

@@ -629,8 +629,11 @@ def _contact(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     if party.phone_number and party.user_id:
         addresses = named(phone_number=party.phone_number, user_id=party.user_id, also=party.also)
         yield AddressEvent(channel, addresses)
-    if (party.phone_number or party.user_id) and name:
-        yield ContactEvent(channel, party.phone_number, name, user_id=party.user_id)
+    picture = _text(data, "profilePicUrl")[:2000]
+    if (party.phone_number or party.user_id) and (name or picture):
+        yield ContactEvent(
+            channel, party.phone_number, name, user_id=party.user_id, picture=picture
+        )
 
 
 def _group(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
