@@ -5,9 +5,9 @@ written or as the beginning of a word, by its stem in either language (“pedido
 in the other number (“promoções”, “promoção”).
 
 The newest messages are read first, in their order; only if these contain too few, the index of the
-words is asked, first for a longer time and then for all. So the time depends neither on how common
-a word is nor on PostgreSQL's guess of it: a word that few of the newest messages contain is in few
-of all.
+words is asked. So the time depends neither on how common a word is nor on PostgreSQL's guess of it:
+a word that few of the newest messages contain is in few of all, and how many they contain says how
+far back enough of them are.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ MAX_WORDS: Final = 8
 MAX_WORD: Final = 200
 # How many of the newest messages are read without the index of the words.
 NEWEST: Final = 10_000
-# How many times further back the index is asked first.
-FURTHER: Final = 10
+# How many times as many are read in the same way if the newest have some hits; and for how many
+# times as long the index is asked before it is asked for all.
+FURTHER: Final = 8
+FURTHEST: Final = 50
 # Of how many messages, the newest that contain the words, the conversations are found.
 MAX_FOUND: Final = 500
 # A shorter word is not searched for as the beginning of others.
@@ -224,12 +226,17 @@ def _newest_with(
         ids = list(newest.order_by("-created_at").values_list("pk", flat=True)[:limit])
         if since is None or len(ids) == limit:
             return ids
-        # Words that many messages have are in enough of a longer time: not all are read for them.
-        latest = next(iter(times[:1]), since)
-        earlier = since - (FURTHER - 1) * (latest - since)
-        ids = _by_index(found.filter(created_at__gte=earlier), limit)
-        if len(ids) == limit:
-            return ids
+        # If these have some, so many times as many messages have enough, and not all are read.
+        times_more = 1.5 * limit / len(ids) if ids else FURTHEST + 1
+        if times_more <= FURTHEST:
+            latest = next(iter(times[:1]), since)
+            more = found.filter(created_at__gte=latest - times_more * (latest - since))
+            if times_more <= FURTHER:
+                ids = list(more.order_by("-created_at").values_list("pk", flat=True)[:limit])
+            else:
+                ids = _by_index(more, limit)
+            if len(ids) == limit:
+                return ids
     return _by_index(found, limit)
 
 
