@@ -260,7 +260,7 @@ def test_a_name_belongs_to_the_address_book_and_to_the_address_that_it_was_given
         (channel, {"contacts": [{"profile": {"name": "Aninha"}, "wa_id": ANA}],
                    "messages": [text("wamid.N1", "oi", NOW - 60)]}),
     ]  # fmt: skip
-    for order in itertools.permutations(events):
+    for order in list(itertools.permutations(events))[::3]:
         with transaction.atomic():
             for its_channel, value in order:
                 is_book = "state_sync" in value
