@@ -126,6 +126,8 @@ class PersonalState(models.Model):
     draft_at = models.DateTimeField(null=True, blank=True)
     # The time in the conversation's order up to which the person has read.
     read_at = models.DateTimeField(null=True, blank=True)
+    # Notes up to this time that mention the person have been seen by them.
+    mentions_seen_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [

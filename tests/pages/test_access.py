@@ -33,6 +33,15 @@ PAGES = {
         "messaging.view_conversation",
         "messaging.view_message",
     ),
+    "/conversations/{conversation}/panel/": (
+        "messaging.view_conversation",
+        "messaging.view_message",
+    ),
+    "/conversations/{conversation}/people/": (
+        "messaging.view_conversation",
+        "messaging.view_message",
+    ),
+    "/labels/": ("messaging.view_label",),
     "/messages/held/": ("messaging.view_message",),
     "/messages/{message}/": ("messaging.view_message",),
     "/media/{media}/": ("messaging.view_message",),
@@ -59,6 +68,20 @@ ACTIONS = {
     ),
     "/conversations/{conversation}/ask/": (*READ_MESSAGES, "messaging.add_message"),
     "/conversations/{conversation}/call/": (*READ_MESSAGES, "messaging.call_contact"),
+    "/conversations/{conversation}/work/": (*READ_MESSAGES, "messaging.change_conversation"),
+    "/conversations/{conversation}/unread/": (*READ_MESSAGES, "messaging.change_conversation"),
+    "/conversations/{conversation}/labels/": (*READ_MESSAGES, "messaging.change_conversation"),
+    "/conversations/{conversation}/notes/": (
+        *READ_MESSAGES,
+        "messaging.view_note",
+        "messaging.add_note",
+    ),
+    "/conversations/{conversation}/panel/": (
+        *READ_MESSAGES,
+        "messaging.view_contact",
+        "messaging.change_contact",
+    ),
+    "/labels/": ("messaging.view_label", "messaging.change_label"),
     "/messages/{message}/retry/": ("messaging.view_message", "messaging.change_message"),
     "/messages/{message}/cancel/": ("messaging.view_message", "messaging.change_message"),
     "/conversations/{conversation}/verdict/": (*READ_MESSAGES, "messaging.add_message"),
@@ -107,7 +130,8 @@ def test_all_pages_are_covered_by_these_tests() -> None:
     assert names == {
         "dashboard", "conversations", "new", "conversation", "older", "seen", "retry",
         "held", "message", "confirm", "errors", "call", "fetch", "media", "contact",
-        "ask_for_number", "costs", "cancel", "verdict",
+        "ask_for_number", "costs", "cancel", "verdict", "counts",
+        "work", "unread", "people", "note", "label", "panel", "labels",
         "templates", "send_template", "check_template",  # tests/pages/test_message_templates.py
         "list", "detail", "delete", "test",
         "connect", "check", "disconnect", "qr_dialog", "qr", "pairing", "install",

@@ -186,6 +186,7 @@ def test_notes_and_custom_fields_follow_a_merge_and_its_undo(channel: Channel, s
             custom_fields.change(contact, wrong)
 
 
+@pytest.mark.usefixtures("plain_static")
 def test_open_pages_follow_changes_and_those_who_may_see_them_notes(
     channel: Channel, staff: User, make_user: Callable[..., User]
 ) -> None:
