@@ -111,7 +111,9 @@ class InboxForm(forms.Form):
         cleaned = dict(super().clean() or {})
         has_hours = any(cleaned.get(day) for day in DAY_NAMES)
         if cleaned.get("away_message") and not has_hours and not self.errors:
-            self.add_error("away_message", _("Enter the opening hours, too: without them you are always open."))
+            self.add_error(
+                "away_message", _("Enter the opening hours, too: without them you are always open.")
+            )
         return cleaned
 
     def save(self) -> Channel:

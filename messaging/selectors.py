@@ -119,7 +119,8 @@ def conversation_list(
     The filters combine. `search`: the contact, or one of the newest messages with the words
     (`inbox.search`), unless `in_messages` is False. `attention`: a message needs a person.
     `assignee` and `team` are ids; `unassigned`: nobody has it; `label`: a name in any case.
-    `mentioning`: a note that this person has not seen mentions them. With `unassigned_first` those that nobody has come before all others.
+    `mentioning`: a note that this person has not seen mentions them. With `unassigned_first` those
+    that nobody has come before all others.
     """
     conversations = Conversation.objects.all()
     if search:

@@ -34,6 +34,6 @@ class ChannelInboxView(StaffPermissionRequiredMixin, View):
         return redirect("channels_app:inbox", pk=pk)
 
 
-def _page(request: HttpRequest, form: InboxForm, may_change: bool) -> HttpResponse:  # noqa: FBT001
+def _page(request: HttpRequest, form: InboxForm, may_change: bool) -> HttpResponse:
     context = {"form": form, "channel": form.channel, "may_change": may_change}
     return render(request, "channels_app/inbox.html", context, status=400 if form.errors else 200)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -43,7 +43,7 @@ def add(conversation: Conversation, text: str, *, user: User) -> Note:
     return note
 
 
-def unseen_mentions(user: User) -> QuerySet[Note]:
+def unseen_mentions(user: User) -> QuerySet[Any, Any]:
     """Return the notes that mention a person and that they have not seen yet, latest first.
 
     None for whoever may not see notes. `shown_in` is the id of the conversation that shows it.

@@ -88,7 +88,7 @@ class Hub:
         self._joining[subscriber] = None
         self._wake.set()
 
-    def say(self, subscriber: Subscriber, what: str, value: bool) -> None:  # noqa: FBT001
+    def say(self, subscriber: Subscriber, what: str, value: bool) -> None:
         """Record that the person of a page looks at its conversation, or types."""
         conversation, person = subscriber.conversation, subscriber.person
         if conversation is not None and person is not None:

@@ -37,7 +37,7 @@ class Person:
 
 
 def read_frame(text: str | None) -> tuple[str, bool]:
-    """Return what a page says: "viewing" or "typing", and whether it is so. ValueError if invalid."""
+    """Return what a page says, "viewing" or "typing", and whether it is so. Else ValueError."""
     if text is None or len(text) > MAX_FRAME:
         raise ValueError("no frame of a page")
     frame = json.loads(text)
@@ -86,7 +86,7 @@ class Board:
         page: Hashable,
         person: Person,
         what: str,
-        value: bool,  # noqa: FBT001
+        value: bool,
         now: float,
     ) -> None:
         """Record what a page of this process says."""
@@ -114,7 +114,10 @@ class Board:
     ) -> None:
         """Replace what another process says of a conversation."""
         found = [
-            (Person(**{name: one[name] for name in ("id", "name", "initials", "hue")}), one["typing"])
+            (
+                Person(**{name: one[name] for name in ("id", "name", "initials", "hue")}),
+                one["typing"],
+            )
             for one in people
         ]
         of_conversation = self._others.setdefault(conversation, {})

@@ -42,9 +42,7 @@ class PanelView(StaffPermissionRequiredMixin, View):
                     field, value = request.POST.get("field", ""), request.POST.get("value", "")
                     custom_fields.change(conversation.contact, {field: value})
         except ValidationError as error:
-            return HttpResponse(
-                "\n".join(error.messages), status=400, content_type="text/plain"
-            )
+            return HttpResponse("\n".join(error.messages), status=400, content_type="text/plain")
         if not is_htmx(request):
             return redirect("messaging:conversation", pk=conversation.pk)
         return _panel(request, conversation)

@@ -170,7 +170,10 @@ def test_the_panel_shows_what_is_known_and_changes_it(
     assert staff_client.post(f"{url}/panel/", {"field": ""}, headers=HTMX).status_code == 400
     found = Conversation.objects.select_related("contact").get(pk=conversation.pk)
     assert [label.name for label in found.labels.all()] == ["vip ouro"]
-    assert (found.contact.name, found.contact.custom_fields) == ("Mari", {"CPF": "1", "Pedido": "7"})
+    assert (found.contact.name, found.contact.custom_fields) == (
+        "Mari",
+        {"CPF": "1", "Pedido": "7"},
+    )
 
 
 def test_labels_are_renamed_colored_merged_and_deleted(
