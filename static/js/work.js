@@ -206,8 +206,8 @@ document.addEventListener("alterna:frame", ({ detail: frame }) => {
     const text = document.querySelector("[data-composer] textarea")?.value.trim();
     const isNew = frame.sort > newest;
     if (isNew) newest = frame.sort;
-    const isAnswer = frame.html.includes("message-out");
-    if (isNew && isAnswer && text && answered && String(frame.by?.id ?? "") !== me) tell(frame);
+    const isAnswer = isNew && frame.html.includes("message-out");
+    if (isAnswer && text && answered && String(frame.by?.id ?? "") !== me) tell(frame);
   }
 });
 

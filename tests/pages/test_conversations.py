@@ -280,7 +280,7 @@ def test_an_invalid_text_stays_in_the_form_with_its_error(
         answer = staff_client.post(url(conversation), {"text": text}, headers=headers)
         assert answer.status_code == 400
         assert expected in answer.content.decode()
-    assert parse(answer.content).one("textarea").text == text.strip()
+    assert parse(answer.content).one("textarea", name="text").text == text.strip()
     assert not Message.objects.exists()
 
 
@@ -290,7 +290,7 @@ def test_no_message_can_be_sent_through_an_inactive_channel(
     Channel.objects.update(active=False)
 
     assert (
-        "disabled" in parse(staff_client.get(url(conversation)).content).one("textarea").attributes
+        "disabled" in parse(staff_client.get(url(conversation)).content).one("textarea", name="text").attributes
     )
     answer = staff_client.post(url(conversation), {"text": "Olá"}, headers=HTMX)
     assert answer.status_code == 400
