@@ -49,7 +49,7 @@ class InboxForm(forms.Form):
         Team.objects.all(),
         label=_("Team"),
         required=False,
-        empty_label=_("None"),
+        empty_label=_("No team"),
         help_text=_("New conversations go to this team."),
     )
     assignee = forms.ModelChoiceField(
