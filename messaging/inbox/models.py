@@ -39,7 +39,7 @@ class Note(models.Model):
 
     It is a row of its own and no message: the outbox, the policy and the providers read messages
     only, so no state of a note can have it sent. If its conversation was joined to another one, it
-    is shown there (`selectors.notes_of`). `version` is incremented with each change that a page
+    is shown there (`inbox.notes.of`). `version` is incremented with each change that a page
     must show.
     """
 
