@@ -316,7 +316,10 @@ def test_no_message_can_be_sent_through_an_inactive_channel(
     Channel.objects.update(active=False)
 
     assert (
-        "disabled" in parse(staff_client.get(url(conversation)).content).one("textarea", name="text").attributes
+        "disabled"
+        in parse(staff_client.get(url(conversation)).content)
+        .one("textarea", name="text")
+        .attributes
     )
     answer = staff_client.post(url(conversation), {"text": "Olá"}, headers=HTMX)
     assert answer.status_code == 400
