@@ -212,8 +212,13 @@ def test_what_people_did_with_a_conversation_is_found_in_the_one_that_it_is_join
     assert set(target.labels.values_list("name", flat=True)) == {"L0", "L1", "L2", "L3"}
     assert target.assignee == staff
     assert [personal.draft(target, user=user) for user in (staff, bia)] == ["Olá", "Bom dia"]
+    notes.add(Conversation.everything.get(pk=made[3].pk), f"@{staff.username}", user=staff)
+    assert notes.mentioning(staff) == {made[3].pk: target.pk}
+    notes.mark_mentions_seen(target, user=staff)
+    assert notes.mentioning(staff) == {}
 
 
+@pytest.mark.usefixtures("plain_static")
 def test_open_pages_follow_changes_and_those_who_may_see_them_notes(
     channel: Channel, staff: User, make_user: Callable[..., User]
 ) -> None:
