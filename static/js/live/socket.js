@@ -50,6 +50,7 @@ export class Socket {
       show(frame.html, frame.version);
       refreshSoon();
     }
+    document.dispatchEvent(new CustomEvent("alterna:frame", { detail: frame }));
     if (frame.kind === "refresh") refreshSoon();
     if (frame.kind === "alarms") {
       if (this.receivedAlerts) refreshSoon();
