@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.db.models import Value
 from django.utils.translation import gettext_lazy as _
 
 from messaging import selectors
@@ -106,9 +108,11 @@ def _hits(search: str, chosen: dict[str, Any]) -> list[full_text.Hit]:
 
 def counts(user: User) -> dict[str, int]:
     """Return how many conversations the counted tabs have, at most MAX_COUNT + 1 each."""
-    return {
-        tab.value: selectors.conversation_list(**conditions(tab, user))
-        .order_by()[: MAX_COUNT + 1]
-        .count()
+    first, *others = (
+        selectors.conversation_list(**conditions(tab, user))
+        .order_by()
+        .annotate(tab=Value(tab.value))
+        .values_list("tab")[: MAX_COUNT + 1]
         for tab in COUNTED
-    }
+    )
+    return Counter(tab for (tab,) in first.union(*others, all=True))

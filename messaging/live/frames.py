@@ -192,6 +192,9 @@ class AlertsView(View):
         return {
             "id": incident.pk,
             "text": f"{incident.channel.name} · {headline}",
+            # Several with the same are one line.
+            "group": f"{incident.kind}:{incident.reason}",
+            "headline": headline,
             "html": render_to_string("messaging/_alarm.html", context),
         }
 

@@ -9,7 +9,7 @@
   // Nothing is cut off or requires horizontal scrolling; a fixed bar does not widen the page.
   const width = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth > width) once(`wider than the window: ${document.documentElement.scrollWidth}`);
-  for (const element of all("main *, .sidebar, .sidebar *")) {
+  for (const element of all("main *, .rail, .rail *")) {
     if (!shown(element) || element.closest(".visually-hidden, .table-scroll, .skip, thead")) continue;
     if (element.getBoundingClientRect().right > width + 1) once(`stands out to the right: ${name(element)}`);
   }

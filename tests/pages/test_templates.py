@@ -88,7 +88,7 @@ def test_scripts_use_only_names_that_exist_in_the_templates(
         assert all(f'"{name}"' in data for name in texts), texts
     assert used
     # The names that a script sets.
-    assert {name for name in used if name not in pages} <= {"data-day-label"}
+    assert {name for name in used if name not in pages} <= {"data-day-label", "data-relative"}
 
 
 def test_the_scripts_use_nothing_that_the_policy_forbids() -> None:
