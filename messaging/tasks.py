@@ -10,7 +10,7 @@ from django.conf import settings
 from procrastinate import jobs
 from procrastinate.contrib.django import app
 
-from core.queue import PRIORITY_MONITORING
+from core.queue import PRIORITY_DELIVERY, PRIORITY_MONITORING
 from messaging import queue, reading, retention
 from messaging.delivery import deadlines, fallback_share, reconcile, runner, sweeper
 from messaging.inbox import auto_answers, push, work
@@ -44,7 +44,13 @@ def push_again(subscription_id: int, note: dict[str, Any], tries: int) -> None:
 
 
 @app.periodic(cron="* * * * * */3")
-@app.task(name="messaging.push", queue="care", priority=PRIORITY_DELIVERY, queueing_lock="push", lock="push")
+@app.task(
+    name="messaging.push",
+    queue="care",
+    priority=PRIORITY_DELIVERY,
+    queueing_lock="push",
+    lock="push",
+)
 def push_arrivals(timestamp: int) -> None:
     """Push the messages that arrived to the browsers of those whom they concern."""
     push.push_arrivals()

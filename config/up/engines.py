@@ -300,10 +300,14 @@ def create_secrets(data_dir: Path) -> None:
     """
     path = secrets_file(data_dir)
     stored = read_secrets(data_dir)
-    made = dict(stored) if path.exists() else {
-        "SECRET_KEY": base64.urlsafe_b64encode(os.urandom(48)).decode(),
-        "ENCRYPTION_KEY": new_encryption_key(),
-    }
+    made = (
+        dict(stored)
+        if path.exists()
+        else {
+            "SECRET_KEY": base64.urlsafe_b64encode(os.urandom(48)).decode(),
+            "ENCRYPTION_KEY": new_encryption_key(),
+        }
+    )
     made.setdefault("VAPID_PRIVATE_KEY", new_push_key())
     if made != stored:
         write_file(path, json.dumps(made, indent=2))

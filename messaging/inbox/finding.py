@@ -35,9 +35,7 @@ def around(
     conversation: Conversation, message: uuid.UUID, *, with_notes: bool = False
 ) -> selectors.MessagePage | None:
     """Return the messages around one; None if the conversation has no such message."""
-    later = selectors.message_page(
-        conversation, since=message, limit=AFTER, with_notes=with_notes
-    )
+    later = selectors.message_page(conversation, since=message, limit=AFTER, with_notes=with_notes)
     if not later.messages:
         return None
     earlier = selectors.message_page(

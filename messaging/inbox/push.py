@@ -127,7 +127,11 @@ def forget(user: User) -> None:
 def _checked(data: Any) -> tuple[str, str, str]:
     """Return the address and the keys. The address's IP is checked when something is sent to it."""
     keys = data.get("keys") if isinstance(data, dict) else None
-    values = [data.get("endpoint"), keys.get("p256dh"), keys.get("auth")] if isinstance(keys, dict) else []
+    values = (
+        [data.get("endpoint"), keys.get("p256dh"), keys.get("auth")]
+        if isinstance(keys, dict)
+        else []
+    )
     if len(values) != 3 or not all(isinstance(value, str) for value in values):
         raise ValidationError(_("This is not a push subscription."))
     endpoint, p256dh, auth = values
@@ -182,9 +186,7 @@ def push_again(subscription_id: int, note: dict[str, Any], tries: int) -> None:
         _send(subscription, Note(**note), tries=tries)
 
 
-def concerns(
-    conversation: Conversation, user_id: int, teams: dict[int, frozenset[int]]
-) -> bool:
+def concerns(conversation: Conversation, user_id: int, teams: dict[int, frozenset[int]]) -> bool:
     """Return whether a message of the conversation is pushed to this user."""
     if conversation.assignee_id is not None:
         return conversation.assignee_id == user_id
@@ -316,7 +318,12 @@ def _again(
         return
     queue.enqueue_push_again(
         subscription.pk,
-        {"conversation": note.conversation, "message": note.message, "name": note.name, "text": note.text},
+        {
+            "conversation": note.conversation,
+            "message": note.message,
+            "name": note.name,
+            "text": note.text,
+        },
         tries=tries + 1,
         at=timezone.now() + dt.timedelta(seconds=max(seconds, 15 * 2**tries)),
     )

@@ -23,14 +23,27 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="PushSubscription",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 ("session_key", models.CharField(max_length=40, verbose_name="session")),
-                ("endpoint", models.CharField(max_length=1000, unique=True, verbose_name="address")),
+                (
+                    "endpoint",
+                    models.CharField(max_length=1000, unique=True, verbose_name="address"),
+                ),
                 ("p256dh", models.CharField(max_length=200, verbose_name="key")),
                 ("auth", models.CharField(max_length=100, verbose_name="secret")),
                 ("language", models.CharField(max_length=10, verbose_name="language")),
                 ("private", models.BooleanField(default=False, verbose_name="private")),
-                ("created_at", models.DateTimeField(default=django.utils.timezone.now, verbose_name="created at")),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, verbose_name="created at"
+                    ),
+                ),
                 (
                     "user",
                     models.ForeignKey(

@@ -102,9 +102,7 @@ class ContactMediaView(StaffPermissionRequiredMixin, View):
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
         contact = get_object_or_404(Contact, pk=pk)
         back = reverse("messaging:contact", args=[contact.pk])
-        return _gallery(
-            request, selectors.conversations_of(contact), contact=contact, back=back
-        )
+        return _gallery(request, selectors.conversations_of(contact), contact=contact, back=back)
 
 
 def message_address(message: Message) -> str:
