@@ -19,6 +19,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateJob
 from py_vapid import Vapid02
 from pytest_django.fixtures import Settings
 
@@ -28,7 +29,6 @@ from config.up.engines import new_push_key
 from messaging import contacts
 from messaging.inbox import push
 from messaging.models import Conversation, Message, PushSubscription
-from tests.messaging.support import jobs
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("plain_static")]
 
@@ -93,6 +93,7 @@ def browser(service: PushService, make_user: Callable[..., User]) -> Callable[..
 
     def make(name: str, *, rights: tuple[str, ...] = push.RIGHTS, **more: Any) -> Client:
         client = Client()
+        client.cookies["django_language"] = "en"
         client.force_login(make_user(name, *rights))
         data = {**service.subscription(f"/{name}"), **more}
         answer = client.post("/notifications/push/", data, content_type="application/json")
@@ -179,7 +180,7 @@ def test_a_busy_service_is_asked_again_a_few_times(
     write(conversation)
     assert push.push_arrivals() == 0
     tries = 1
-    while waiting := jobs(task_name="messaging.push_again"):
+    while waiting := ProcrastinateJob.objects.filter(task_name="messaging.push_again"):
         arguments = max((job.args for job in waiting), key=lambda args: int(args["tries"]))
         if arguments["tries"] == tries:
             break
