@@ -98,8 +98,8 @@ def conversation_list(
     *,
     search: str = "",
     channel: int | None = None,
-    attention: bool = False,
-    unread: bool = False,
+    attention: bool | None = None,
+    unread: bool | None = None,
     assignee: int | None = None,
     unassigned: bool = False,
     team: int | None = None,
@@ -111,24 +111,20 @@ def conversation_list(
     """Return the rows of conversations, latest first: call `with_latest` on the displayed page.
 
     The filters combine. `search`: the contact, or one of the newest messages with the words
-    (`inbox.search`), unless `in_messages` is False. `attention`: a message needs a person.
+    (`inbox.search`) in the conversations that the other filters leave, unless `in_messages` is
+    False. `attention`: a message needs a person; it and `unread` may be False, too.
     `assignee` and `team` are ids; `unassigned`: nobody has it; `label`: a name in any case. With
     `unassigned_first` those that nobody has come before all others.
     """
-    conversations = Conversation.objects.all()
-    if search:
-        by_contact = Conversation.objects.filter(contact__in=_contacts_matching(search))
-        written = full_text.conversations_with(search) if in_messages else []
-        by_message = Conversation.objects.filter(pk__in=written)
-        # A union, because no index serves a condition with OR.
-        found = by_contact.order_by().values("pk").union(by_message.order_by().values("pk"))
-        conversations = conversations.filter(pk__in=found)
+    conversations = everything = Conversation.objects.all()
     if channel is not None:
         conversations = conversations.filter(channel_id=channel)
-    if attention:
-        conversations = conversations.filter(pk__in=_needs_attention().values("conversation_id"))
-    if unread:
-        conversations = conversations.filter(unread_count__gt=0)
+    if attention is not None:
+        needy = Q(pk__in=_needs_attention().values("conversation_id"))
+        conversations = conversations.filter(needy if attention else ~needy)
+    if unread is not None:
+        some = Q(unread_count__gt=0)
+        conversations = conversations.filter(some if unread else ~some)
     if assignee is not None:
         conversations = conversations.filter(assignee_id=assignee)
     if unassigned:
@@ -141,6 +137,14 @@ def conversation_list(
         labels = Label.objects.annotate(lower_name=Lower("name"))
         named = labels.filter(lower_name=label.strip().lower())
         conversations = conversations.filter(labels__in=named.values("pk"))
+    if search:
+        among = None if conversations is everything else conversations
+        by_contact = Conversation.objects.filter(contact__in=_contacts_matching(search))
+        written = full_text.conversations_with(search, among) if in_messages else []
+        by_message = Conversation.objects.filter(pk__in=written)
+        # A union, because no index serves a condition with OR.
+        found = by_contact.order_by().values("pk").union(by_message.order_by().values("pk"))
+        conversations = conversations.filter(pk__in=found)
     order = (HAS_ASSIGNEE, *LATEST_FIRST) if unassigned_first else LATEST_FIRST
     return conversations.order_by(*order)
 

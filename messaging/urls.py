@@ -55,6 +55,7 @@ urlpatterns = [
     path("conversations/<int:pk>/call/", calls.CallView.as_view(), name="call"),
     path("conversations/<int:pk>/ask/", contacts.AskForNumberView.as_view(), name="ask_for_number"),
     path("contacts/<int:pk>/", contacts.ContactView.as_view(), name="contact"),
+    path("contacts/<int:pk>/picture/", contacts.PictureView.as_view(), name="contact_picture"),
     path("messages/held/", messages.HeldView.as_view(), name="held"),
     path("messages/<uuid:pk>/", messages.MessageView.as_view(), name="message"),
     path("messages/<uuid:pk>/confirm/", messages.ConfirmView.as_view(), name="confirm"),

@@ -1,4 +1,4 @@
-"""What leads a person to a message: a page of messages around one, and the files of a conversation."""
+"""What leads a person to a message: the page around it, and the files of a conversation."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Rows:
 
 def conditions(tab: Tab, user: User) -> dict[str, Any]:
     """Return the arguments of `selectors.conversation_list` for a tab."""
-    return {
+    arguments: dict[Tab, dict[str, Any]] = {
         Tab.ALL: {"status": states.OPEN, "unassigned_first": True},
         Tab.MINE: {"status": states.OPEN, "assignee": user.pk},
         Tab.UNREAD: {"unread": True},
@@ -68,7 +68,8 @@ def conditions(tab: Tab, user: User) -> dict[str, Any]:
         Tab.PROBLEM: {"attention": True},
         Tab.SNOOZED: {"status": states.SNOOZED},
         Tab.RESOLVED: {"status": states.RESOLVED},
-    }[tab]
+    }
+    return arguments[tab]
 
 
 def rows(

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts import people
 from core.text import is_storable
+from messaging import merging
 from messaging.inbox.models import MAX_NOTE
 from messaging.live import publisher
 from messaging.models import Conversation, Note
@@ -42,7 +43,5 @@ def add(conversation: Conversation, text: str, *, user: User) -> Note:
 
 def of(conversation_id: int) -> QuerySet[Note]:
     """Return the notes of a conversation and of those that were joined to it, oldest first."""
-    joined = Q(conversation__merged_into=conversation_id)
-    joined |= Q(conversation__merged_into__merged_into=conversation_id)
-    found = Note.objects.filter(Q(conversation=conversation_id) | joined)
+    found = Note.objects.filter(conversation__in=merging.joined_to(conversation_id))
     return found.select_related("author").prefetch_related("mentions").order_by("created_at", "id")

@@ -291,7 +291,7 @@ class InboxView(View):
 
 
 class UnreadView(View):
-    """The conversations with unread messages, for every page: it counts those that concern its user.
+    """The conversations with unread messages: every page counts those that concern its user.
 
     A page receives all of them at first, then those that change, so that its frames are the same
     for everybody with the same permissions. A change has the latest message from the customer.

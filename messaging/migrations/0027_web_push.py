@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("messaging", "0022_message_search"),
+        ("messaging", "0026_words_of_files_and_revoked_messages"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -1,4 +1,4 @@
-"""Notifications: what a person chooses for a browser, and what makes the pages an app of a phone."""
+"""Notifications: what a person chooses for a browser, and what makes the pages an app."""
 
 from __future__ import annotations
 

@@ -224,6 +224,7 @@ def test_staff_without_access_to_messages_start_on_another_page(
     assert client.get("/")["Location"] == page
     links = parse(client.get(page).content).all("a", href=None)
     targets = {link.attributes["href"] for link in links}
+    assert page in targets
     assert "/conversations/" not in targets
 
 

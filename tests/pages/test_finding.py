@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import html
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,9 @@ from playwright.sync_api import Page, expect
 
 from channels_app.models import Channel
 from core import search_text
-from messaging.live import publisher
 from messaging.models import Conversation, Message
-from tests.pages.conftest import NO_CHROMIUM
+from tests.messaging.support import wait_until
+from tests.pages.conftest import NO_CHROMIUM, Sockets
 
 pytestmark = pytest.mark.django_db
 
@@ -60,9 +61,10 @@ def test_a_search_shows_people_then_messages_in_which_the_words_are_marked(
     assert f"/conversations/{rui.pk}/?message={hit.pk}" in page
     assert "Outra coisa" not in page
     # A number in any spelling, and filters that combine.
-    assert f'href="/conversations/{ana.pk}/"' in reader.get(
-        "/conversations/", {"search": "(11) 99999-0001"}
-    ).content.decode()
+    assert (
+        f'href="/conversations/{ana.pk}/"'
+        in reader.get("/conversations/", {"search": "(11) 99999-0001"}).content.decode()
+    )
     nothing = reader.get("/conversations/", {"search": "promo", "tab": "resolved"})
     assert f"message={hit.pk}" not in nothing.content.decode()
 
@@ -107,9 +109,10 @@ def test_the_gallery_has_pages_of_links(reader: Client, conversation: Conversati
     first = reader.get(url, {"kind": "links"}).content.decode()
     assert 'href="https://loja.example/59"' in first
     assert "https://loja.example/60" not in first
-    assert "https://loja.example/60" in reader.get(
-        url, {"kind": "links", "page": "2"}
-    ).content.decode()
+    assert (
+        "https://loja.example/60"
+        in reader.get(url, {"kind": "links", "page": "2"}).content.decode()
+    )
     assert "https://" not in html.unescape(
         reader.get(url, {"kind": "images"}).content.decode().split("<main")[1]
     )
@@ -135,3 +138,45 @@ def test_a_phone_finds_what_makes_the_pages_an_app(client: Client) -> None:
     assert worker["Service-Worker-Allowed"] == "/"
     assert worker["Content-Type"].startswith("text/javascript")
     assert client.get("/offline/").status_code == 200
+
+
+@NO_CHROMIUM
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_a_message_in_a_background_tab_is_told_of_and_found_again(
+    page: Page, sockets: Sockets, conversation: Conversation
+) -> None:
+    """The title, the badge, the icon and a notification; then the search leads to its words."""
+    page.add_init_script(
+        "window.told = []; window.Notification = class extends EventTarget {"
+        " static permission = 'granted';"
+        " constructor(title, { body }) { super(); told.push([title, body]); } };"
+        "delete Navigator.prototype.serviceWorker"
+    )
+    old = write(conversation, "Quero uma PROMOÇÃO", minutes=600)
+    for number in range(60):
+        write(conversation, f"nº {number}", minutes=300 - number)
+    page.goto("/")
+    page.evaluate("document.cookie = 'alterna_desktop=1; Path=/'")
+    send = sockets.opened[-1].send
+    row = [conversation.pk, 1, None, conversation.channel_id]
+    send(json.dumps({"kind": "unread", "key": "unread", "data": {"all": []}}))
+    expect(page).to_have_title("Dashboard · Alterna")
+    data = {"row": row, "message": str(old.pk), "name": "Mariana", "text": "Oi"}
+    send(json.dumps({"kind": "unread", "key": "unread:1", "data": data}))
+    expect(page).to_have_title("(1) Dashboard · Alterna")
+    expect(page.locator("[data-unread-badge]")).to_have_text("1")
+    expect(page.locator("[data-favicon]")).to_have_attribute("href", "/static/favicon-dot.svg")
+    wait_until(lambda: page.evaluate("told.length"))
+    assert page.evaluate("told") == [["Mariana", "Oi"]]
+
+    page.goto("/conversations/?search=promocao")
+    page.locator(".row-hit").click()
+    found = page.locator(f'[data-message="{old.pk}"]')
+    expect(found).to_be_in_viewport()
+    expect(found).to_be_focused()
+    assert page.evaluate("[...CSS.highlights.get('found')].map(String)") == ["PROMOÇÃO"]
+    while page.locator("[data-newer]").count():
+        page.locator("[data-newer]").click()
+        page.wait_for_load_state("networkidle")
+    expect(page.locator("[data-live-list~=message]")).to_have_count(1)

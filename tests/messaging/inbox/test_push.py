@@ -111,7 +111,11 @@ def conversation(channel: Channel) -> Conversation:
 def write(conversation: Conversation, text: str = "Olá") -> Message:
     Conversation.objects.filter(pk=conversation.pk).update(unread_count=1)
     return Message.objects.create(
-        conversation=conversation, direction=Message.Direction.IN, type="text", text=text, created_at=timezone.now()
+        conversation=conversation,
+        direction=Message.Direction.IN,
+        type="text",
+        text=text,
+        created_at=timezone.now(),
     )
 
 
@@ -196,7 +200,9 @@ def test_only_a_public_https_address_is_stored_and_a_person_has_a_few(
     user = make_user("ana", *push.RIGHTS)
     good = service.subscription("/x")
     for number in range(push.MAX_PER_USER + 3):
-        push.subscribe(user, "key", {**good, "endpoint": f"{good['endpoint']}{number}"}, language="en")
+        push.subscribe(
+            user, "key", {**good, "endpoint": f"{good['endpoint']}{number}"}, language="en"
+        )
     assert PushSubscription.objects.count() == push.MAX_PER_USER
     settings.PUSH_SCHEMES = ("https",)
     for bad in (
@@ -211,5 +217,7 @@ def test_only_a_public_https_address_is_stored_and_a_person_has_a_few(
             push.subscribe(user, "key", bad, language="en")
     # An address may be one of the installation's own network: nothing is written to it.
     local = PushSubscription.objects.latest("pk")
-    push._send(local, push.Note(1, "00000000-0000-0000-0000-000000000001", "Ana", "Olá"), tries=push.TRIES)
+    push._send(
+        local, push.Note(1, "00000000-0000-0000-0000-000000000001", "Ana", "Olá"), tries=push.TRIES
+    )
     assert service.received == []

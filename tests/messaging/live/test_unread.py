@@ -44,16 +44,18 @@ def test_a_message_is_read_once_for_all_pages_of_people_with_the_same_rights(
 
     def write() -> None:
         message = Message.objects.create(
-            conversation=new, direction=Message.Direction.IN, type="text", text="Bom dia", created_at=timezone.now()
+            conversation=new,
+            direction=Message.Direction.IN,
+            type="text",
+            text="Bom dia",
+            created_at=timezone.now(),
         )
         Conversation.objects.filter(pk=new.pk).update(unread_count=1)
         publisher.message_changed(message)
 
     async def scenario(cookies: list[bytes]) -> None:
         async with AsyncExitStack() as stack:
-            pages = [
-                await stack.enter_async_context(opened(one, unread=1)) for one in cookies
-            ]
+            pages = [await stack.enter_async_context(opened(one, unread=1)) for one in cookies]
             await sync_to_async(write)()
             for page in pages:
                 frame = await page.next()
