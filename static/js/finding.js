@@ -39,7 +39,8 @@ const toLatest = () => document.querySelector("[data-to-latest]");
 if (thread?.dataset.target) reveal();
 
 if (list && isPast()) {
-  list.addEventListener("htmx:afterSwap", () => {
+  list.addEventListener("htmx:afterSettle", () => {
+    if (!isPast()) return;
     tidyDays();
     if (!list.querySelector("[data-joins-live]")) return;
     list.setAttribute("data-live-list", list.getAttribute("data-live-list-later"));

@@ -176,7 +176,10 @@ def test_a_message_in_a_background_tab_is_told_of_and_found_again(
     expect(found).to_be_in_viewport()
     expect(found).to_be_focused()
     assert page.evaluate("[...CSS.highlights.get('found')].map(String)") == ["PROMOÇÃO"]
-    while page.locator("[data-newer]").count():
-        page.locator("[data-newer]").click()
-        page.wait_for_load_state("networkidle")
+    to_the_end = """() => {
+        const thread = document.querySelector("[data-thread]");
+        thread.scrollTop = thread.scrollHeight;
+        return !thread.querySelector("[data-newer]");
+    }"""
+    wait_until(lambda: page.evaluate(to_the_end))
     expect(page.locator("[data-live-list~=message]")).to_have_count(1)
