@@ -72,7 +72,7 @@ class ProfileForm(_ProfileForm):
 
     class Meta:
         model = Profile
-        fields = ["theme", "sound", "desktop", "signature", "signature_on"]
+        fields = ["theme", "signature", "signature_on"]
         help_texts = {
             "signature": _("For example your first name, under each text that you write.")
         }

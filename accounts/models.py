@@ -57,8 +57,6 @@ class Profile(models.Model):
         settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="profile"
     )
     theme = models.CharField(_("appearance"), max_length=10, choices=Theme, default=Theme.SYSTEM)
-    sound = models.BooleanField(_("play a sound for a new message"), default=False)
-    desktop = models.BooleanField(_("show a notification on this desktop"), default=False)
     signature = models.CharField(_("signature"), max_length=120, blank=True)
     signature_on = models.BooleanField(_("put the signature under my messages"), default=False)
 

@@ -1,4 +1,4 @@
-"""What people have chosen for themselves: appearance, sounds, signature."""
+"""What people have chosen for themselves: appearance and signature."""
 
 from __future__ import annotations
 

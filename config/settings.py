@@ -47,6 +47,11 @@ SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 ENCRYPTION_KEYS = env.list(
     "ENCRYPTION_KEYS", default=[key for key in [_own_secrets.get("ENCRYPTION_KEY")] if key]
 )
+# The private key by which browsers' push services know this installation (base64url, 32 bytes);
+# without it there are no notifications while no page is open. A new key ends all subscriptions.
+VAPID_PRIVATE_KEY = env.str("VAPID_PRIVATE_KEY", default=_own_secrets.get("VAPID_PRIVATE_KEY", ""))
+# The schemes of push services. Only tests, whose service is local, add another one.
+PUSH_SCHEMES = ("https",)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list(
     "CSRF_TRUSTED_ORIGINS", default=[PUBLIC_URL] if PUBLIC_URL.startswith("https://") else []

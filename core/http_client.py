@@ -180,7 +180,9 @@ def request(
         # Raised outside the `except` block: the library's own exception, which quotes the address,
         # must not become its context.
         raise failure
-    log.info("http_request", **event, status=answer.status)
+    # What works is repeated every few seconds by whatever waits for something.
+    level = logging.DEBUG if answer.status < 400 else logging.INFO
+    log.log(level, "http_request", **event, status=answer.status)
     return answer
 
 

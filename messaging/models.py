@@ -31,8 +31,18 @@ from messaging.inbox.models import (
     PersonalState,
     QuickReply,
 )
+from messaging.inbox.push_models import PushedMessage, PushSubscription
 
-__all__ = ["AutomaticAnswer", "Label", "MessageWords", "Note", "PersonalState", "QuickReply"]
+__all__ = [
+    "AutomaticAnswer",
+    "Label",
+    "MessageWords",
+    "Note",
+    "PersonalState",
+    "PushSubscription",
+    "PushedMessage",
+    "QuickReply",
+]
 
 
 class Contact(models.Model):

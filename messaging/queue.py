@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db import connection, transaction
 from procrastinate import exceptions
@@ -28,6 +28,7 @@ MARK_READ: Final = Job(name="messaging.mark_read", queue="care", priority=PRIORI
 RESCHEDULE_THROTTLED: Final = Job(
     name="messaging.reschedule_throttled", queue="care", priority=PRIORITY_MONITORING
 )
+PUSH_AGAIN: Final = Job(name="messaging.push_again", queue="care", priority=PRIORITY_DELIVERY)
 
 
 def enqueue_picture(contact: int, url: str) -> None:
@@ -106,3 +107,10 @@ def _is_queued(queueing_lock: str) -> bool:
             [queueing_lock],
         )
         return cursor.fetchone() is not None
+
+
+def enqueue_push_again(
+    subscription_id: int, note: dict[str, Any], *, tries: int, at: dt.datetime
+) -> None:
+    """Try a push again whose service was busy."""
+    defer(PUSH_AGAIN, at=at, subscription_id=subscription_id, note=note, tries=tries)

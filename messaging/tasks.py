@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import procrastinate
 import structlog
 from django.conf import settings
 from procrastinate import jobs
 from procrastinate.contrib.django import app
 
-from core.queue import PRIORITY_MONITORING
+from core.queue import PRIORITY_DELIVERY, PRIORITY_MONITORING
 from messaging import costs, pictures, queue, reading, retention
 from messaging.delivery import deadlines, fallback_share, reconcile, runner, sweeper
-from messaging.inbox import auto_answers, work
+from messaging.inbox import auto_answers, push, work
 from messaging.media import files
 
 log = structlog.get_logger(__name__)
@@ -39,6 +41,25 @@ def mark_read(conversation_id: int, count: int, typing: bool) -> None:
 @app.task(**queue.RESCHEDULE_THROTTLED)
 def reschedule_throttled(channel_id: int) -> None:
     runner.reschedule_throttled(channel_id)
+
+
+# No retry: it defers its own, which ends.
+@app.task(**queue.PUSH_AGAIN)
+def push_again(subscription_id: int, note: dict[str, Any], tries: int) -> None:
+    push.push_again(subscription_id, note, tries)
+
+
+@app.periodic(cron="* * * * * */3")
+@app.task(
+    name="messaging.push",
+    queue="care",
+    priority=PRIORITY_DELIVERY,
+    queueing_lock="push",
+    lock="push",
+)
+def push_arrivals(timestamp: int) -> None:
+    """Push the messages that arrived to the browsers of those whom they concern."""
+    push.push_arrivals()
 
 
 @app.periodic(cron="* * * * * */5")

@@ -19,8 +19,6 @@ class Migration(migrations.Migration):
             fields=[
                 ('user', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='profile', serialize=False, to=settings.AUTH_USER_MODEL)),
                 ('theme', models.CharField(choices=[('system', 'As the device'), ('light', 'Light'), ('dark', 'Dark')], default='system', max_length=10, verbose_name='appearance')),
-                ('sound', models.BooleanField(default=False, verbose_name='play a sound for a new message')),
-                ('desktop', models.BooleanField(default=False, verbose_name='show a notification on this desktop')),
                 ('signature', models.CharField(blank=True, max_length=120, verbose_name='signature')),
                 ('signature_on', models.BooleanField(default=False, verbose_name='put the signature under my messages')),
             ],

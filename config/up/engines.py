@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from config.engines import Addresses, engines_file, secrets_file
+from config.engines import Addresses, engines_file, read_secrets, secrets_file
 from config.up.processes import child_options
 
 POSTGRES_VERSION = "18"
@@ -33,6 +33,8 @@ POSTGRES_VERSION = "18"
 SOCKET_PATH_LIMIT = 103
 ENGINE_USER = "alterna"
 STOP_SECONDS = 10.0
+
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 class EngineError(Exception):
@@ -291,20 +293,30 @@ class Engines:
 
 
 def create_secrets(data_dir: Path) -> None:
-    """Generate keys for this data directory, unless it has some already."""
+    """Generate the keys that this data directory does not have yet.
+
+    An earlier version made no key for web push. The other two are made together only: data may be
+    encrypted with one that is elsewhere.
+    """
     path = secrets_file(data_dir)
-    if path.exists():
-        return
-    write_file(
-        path,
-        json.dumps(
-            {
-                "SECRET_KEY": base64.urlsafe_b64encode(os.urandom(48)).decode(),
-                "ENCRYPTION_KEY": new_encryption_key(),
-            },
-            indent=2,
-        ),
+    stored = read_secrets(data_dir)
+    made = (
+        dict(stored)
+        if path.exists()
+        else {
+            "SECRET_KEY": base64.urlsafe_b64encode(os.urandom(48)).decode(),
+            "ENCRYPTION_KEY": new_encryption_key(),
+        }
     )
+    made.setdefault("VAPID_PRIVATE_KEY", new_push_key())
+    if made != stored:
+        write_file(path, json.dumps(made, indent=2))
+
+
+def new_push_key() -> str:
+    """Return a new private key of the curve P-256."""
+    number = int.from_bytes(os.urandom(40)) % (_P256_ORDER - 1) + 1
+    return base64.urlsafe_b64encode(number.to_bytes(32)).rstrip(b"=").decode()
 
 
 def new_encryption_key() -> str:

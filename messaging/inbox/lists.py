@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
@@ -11,6 +11,7 @@ from django.db.models import Value
 from django.utils.translation import gettext_lazy as _
 
 from messaging import selectors
+from messaging.inbox import search as full_text
 from messaging.inbox import states
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 PER_PAGE = 40
 # A chip shows "99+" beyond it, and nothing is counted further.
 MAX_COUNT = 99
+# Of this many conversations, the latest, a search shows the message that it found.
+MAX_HITS = 60
 
 
 class Tab(models.TextChoices):
@@ -41,7 +44,11 @@ COUNTED = (Tab.MINE, Tab.MENTIONS, Tab.UNREAD, Tab.UNASSIGNED, Tab.PROBLEM)
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A page of the list: `live` if new rows belong on it, `more` if another page follows."""
+    """A page of the list: `live` if new rows belong on it, `more` if another page follows.
+
+    A search has the people it finds as rows and, on its first page, the messages as `hits`: the
+    latest one of each conversation.
+    """
 
     tab: Tab
     rows: list[Conversation]
@@ -49,6 +56,7 @@ class Rows:
     more: bool
     live: bool
     filtered: bool
+    hits: list[full_text.Hit] = field(default_factory=list)
 
 
 def conditions(tab: Tab, user: User) -> dict[str, Any]:
@@ -78,12 +86,8 @@ def rows(
     search, channel, label = values.get("search") or "", values.get("channel"), values.get("label")
     tab = Tab(values.get("tab") or Tab.ALL)
     chosen = conditions(tab, user) if values.get("tab") or not search else {}
-    found = selectors.conversation_list(
-        search=search,
-        channel=channel.pk if channel else None,
-        label=label.name if label else "",
-        **chosen,
-    )
+    chosen |= {"channel": channel.pk if channel else None, "label": label.name if label else ""}
+    found = selectors.conversation_list(search=search, in_messages=False, **chosen)
     start = (page - 1) * PER_PAGE
     if opened is not None and tab in (Tab.UNREAD, Tab.MENTIONS) and page == 1:
         found = found | selectors.conversation_list().filter(pk=opened.pk)
@@ -94,8 +98,15 @@ def rows(
         page=page,
         more=len(ids) > PER_PAGE,
         live=page == 1 and not search,
+        hits=_hits(search, chosen) if search and page == 1 else [],
         filtered=bool(search or channel or label or tab != Tab.ALL),
     )
+
+
+def _hits(search: str, chosen: dict[str, Any]) -> list[full_text.Hit]:
+    found = selectors.conversation_list(search=search, **chosen)
+    ids = list(found.values_list("pk", flat=True)[:MAX_HITS])
+    return full_text.latest_hits(search, selectors.messages(), ids)
 
 
 def counts(user: User) -> dict[str, int]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db.models import Max, QuerySet
+from django.db.models import Max, OuterRef, QuerySet, Subquery
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
@@ -35,6 +35,7 @@ from messaging import selectors
 from messaging.inbox import notes
 from messaging.live import publisher
 from messaging.models import CallAttempt, Conversation, Message, Note
+from messaging.templatetags import conversations
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -46,6 +47,9 @@ Frame = dict[str, Any]
 OVERLAP = dt.timedelta(seconds=30)
 # If there are more changes, the page is reloaded instead.
 MAX_CHANGES = 200
+# A page counts at most this many unread conversations.
+MAX_UNREAD = 500
+MAX_PREVIEW = 200
 # Frames of these kinds carry the version of their row; other versions are times.
 ROW_VERSIONED = ("message", "call", "note")
 
@@ -188,6 +192,9 @@ class AlertsView(View):
         return {
             "id": incident.pk,
             "text": f"{incident.channel.name} · {headline}",
+            # Several with the same are one line.
+            "group": f"{incident.kind}:{incident.reason}",
+            "headline": headline,
             "html": render_to_string("messaging/_alarm.html", context),
         }
 
@@ -283,6 +290,49 @@ class InboxView(View):
         return [_conversation_frame(row) for row in selectors.with_latest(rows)]
 
 
+class UnreadView(View):
+    """The conversations with unread messages: every page counts those that concern its user.
+
+    A page receives all of them at first, then those that change, so that its frames are the same
+    for everybody with the same permissions. A change has the latest message from the customer.
+    """
+
+    permissions = InboxView.permissions
+    group = publisher.INBOX
+
+    def catch_up(self, since: dt.datetime, sent: SentFrames) -> list[Frame]:
+        found = selectors.conversation_list(unread=True)
+        columns = ("pk", "unread_count", "assignee_id", "channel_id")
+        rows = [list(row) for row in found.values_list(*columns)[:MAX_UNREAD]]
+        return [{"kind": "unread", "key": "unread", "data": {"all": rows}}]
+
+    def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
+        ids = list(changed.get("conversations", ()))[:MAX_CHANGES]
+        if not ids:
+            return []
+        newest = Message.objects.filter(
+            conversation=OuterRef("pk"), direction=Message.Direction.IN
+        ).order_by("-created_at", "-id")
+        rows = list(
+            Conversation.objects.filter(pk__in=ids)
+            .select_related("contact")
+            .annotate(latest_in=Subquery(newest.values("pk")[:1]))
+        )
+        unread = [row.latest_in for row in rows if row.unread_count and row.latest_in]
+        messages = Message.objects.select_related("media").in_bulk(unread) if unread else {}
+        return [self._row(row, messages.get(row.latest_in)) for row in rows]
+
+    def _row(self, row: Conversation, message: Message | None) -> Frame:
+        data: dict[str, Any] = {
+            "row": [row.pk, row.unread_count, row.assignee_id, row.channel_id],
+        }
+        if message is not None:
+            data["message"] = str(message.pk)
+            data["name"] = conversations.contact_name(row.contact)
+            data["text"] = conversations.preview(message)[:MAX_PREVIEW]
+        return {"kind": "unread", "key": f"unread:{row.pk}", "data": data}
+
+
 class ConversationView(View):
     """The messages, calls and notes of one conversation, and who works on it.
 
@@ -375,6 +425,7 @@ VIEWS: dict[str, type[View]] = {
     "figures": StatsView,
     "trail": AttemptHistoryView,
     "inbox": InboxView,
+    "unread": UnreadView,
     "conversation": ConversationView,
     "channel": ChannelView,
     "channels": ChannelsView,

@@ -22,7 +22,7 @@ from messaging import calls, control, merging, reachability, selectors
 from messaging.delivery import accept
 from messaging.delivery.schedule import Times
 from messaging.forms import MAX_TEXT, NewMessageForm
-from messaging.inbox import notes, snooze
+from messaging.inbox import finding, notes, snooze
 from messaging.models import Conversation, Message
 from messaging.reachability import Reachability
 from messaging.views.calls import allow_form_action
@@ -101,11 +101,15 @@ class ConversationView(StaffPermissionRequiredMixin, View):
         status: int = 200,
     ) -> HttpResponse:
         since = timezone.now()
-        selectors.mark_read(conversation)
         sees_notes = request.user.has_perm("messaging.view_note")
         if sees_notes:
             notes.mark_mentions_seen(conversation, user=user_of(request))
-        page = selectors.message_page(conversation, with_notes=sees_notes)
+        target = _message_id(request)
+        page = finding.around(conversation, target, with_notes=sees_notes) if target else None
+        page = page or selectors.message_page(conversation, with_notes=sees_notes)
+        target = target if any(one.pk == target for one in page.messages) else None
+        if not page.has_newer:
+            selectors.mark_read(conversation)
         may_call = request.user.has_perm("messaging.call_contact") and calls.is_possible(
             conversation
         )
@@ -120,6 +124,11 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             **_template_offer(conversation, reachable),
             "joined": merging.recent_merge(conversation.contact),
             "messages_page": page,
+            "target": target,
+            "marks": finding.marked_words(
+                request.GET.get("search", "")[:100],
+                next((one for one in page.messages if one.pk == target), None),
+            ),
             **inbox_list(request, conversation),
             "may_send": request.user.has_perm("messaging.add_message"),
             "may_retry": request.user.has_perm("messaging.change_message"),
@@ -185,6 +194,14 @@ class MarkReadView(StaffPermissionRequiredMixin, View):
         return HttpResponse(
             "".join(render_to_string(f"messaging/{one}.html", context, request) for one in parts)
         )
+
+
+def _message_id(request: HttpRequest) -> uuid.UUID | None:
+    """Return the message that the address leads to."""
+    try:
+        return uuid.UUID(request.GET.get("message", ""))
+    except ValueError:
+        return None
 
 
 def _template_offer(conversation: Conversation, reachable: Reachability) -> dict[str, Any]:

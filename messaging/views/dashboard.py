@@ -54,7 +54,7 @@ def _tiles(dashboard: selectors.Dashboard) -> list[Tile]:
     counts = dashboard.counts
     unsent = counts[Status.QUEUED] + counts[Status.SENDING] + counts[Status.HELD]
     return [
-        Tile("sent", "sent", pgettext("count", "Sent"), counts[Status.SENT]),
+        Tile("sent", "sent", pgettext("count", "Not delivered yet"), counts[Status.SENT]),
         Tile("delivered", "delivered", pgettext("count", "Delivered"), counts[Status.DELIVERED]),
         Tile("read", "read", pgettext("count", "Read"), counts[Status.READ]),
         Tile("fallback", "globe", pgettext("count", "By fallback"), dashboard.by_fallback_today),

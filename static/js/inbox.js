@@ -9,7 +9,10 @@ const placeKey = () => `list:${query()}`;
 document.addEventListener("click", (event) => {
   const row = event.target.closest(".pane-list a.row, [data-to-list]");
   if (!row) return;
-  row.search = query();
+  const search = new URLSearchParams(query());
+  const message = new URLSearchParams(row.search).get("message");
+  if (message) search.set("message", message);
+  row.search = search;
   remember();
 }, true);
 

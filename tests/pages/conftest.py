@@ -167,7 +167,7 @@ def profile(chromium: Browser, live_server: LiveServer) -> Iterator[BrowserConte
 
     A test that changes its clock needs one of its own.
     """
-    context = chromium.new_context(base_url=live_server.url)
+    context = chromium.new_context(base_url=live_server.url, service_workers="block")
     yield context
     context.close()
 

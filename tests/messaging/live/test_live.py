@@ -102,8 +102,8 @@ def test_only_staff_with_the_permission_may_watch(
     ("permissions", "path", "watched"),
     [
         ("view_message", "/", ["alarms=1", "figures=1"]),
-        ("view_message view_conversation", "/", ["alarms=1", "figures=1&inbox=1"]),
-        ("view_message view_conversation", "/conversations/", ["alarms=1", "inbox=1"]),
+        ("view_message view_conversation", "/", ["alarms=1", "figures=1&inbox=1", "unread=1"]),
+        ("view_message view_conversation", "/conversations/", ["alarms=1", "inbox=1", "unread=1"]),
         ("view_message", "/messages/held/", ["alarms=1", "figures=1"]),
         ("view_message", "/messages/{message}/", ["alarms=1", "trail={conversation}"]),
         ("view_message", "/help/errors/", ["alarms=1"]),
