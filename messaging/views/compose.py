@@ -102,7 +102,7 @@ class QuickReplyForm(_ModelForm):
     class Meta:
         model = QuickReply
         fields = ("shortcut", "text")
-        widgets = {  # noqa: RUF012 - Django's own declaration
+        widgets = {
             "shortcut": forms.TextInput(attrs={"autocomplete": "off", "placeholder": "/…"}),
             "text": forms.Textarea(attrs={"rows": 4}),
         }

@@ -99,7 +99,7 @@ def _afterwards(found: Verdict) -> list[str]:
     routes: list[str] = []
     following = found.then
     while following is not None and following.would in ("send", "fall_back"):
-        routes.append(engines.label(following.route or ""))
+        routes.append(str(engines.label(following.route or "")))
         following = following.then
     if not routes:
         return []
