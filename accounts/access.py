@@ -8,7 +8,8 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import resolve_url
-from django.utils.translation import gettext as _
+
+from accounts import refusal
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -42,7 +43,7 @@ class StaffPermissionRequiredMixin(_View):
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             required += self.write_permissions
         if not user.is_staff or not user.has_perms(required):
-            raise PermissionDenied(_("You do not have permission to open this page."))
+            raise PermissionDenied(refusal.words(required))
         return super().dispatch(request, *args, **kwargs)
 
 

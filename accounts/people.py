@@ -40,6 +40,21 @@ def _candidates(text: str) -> Iterable[str]:
             yield name
 
 
+# The classes .hue-0 to .hue-9 of tokens.css.
+HUES = 10
+
+
+def initials_of(user: User) -> str:
+    """Return the initials of a person's first and last name."""
+    first, *others = names_of(user)[0].split() or [""]
+    return (first[:1] + (others[-1][:1] if others else "")).upper()
+
+
+def hue_of(user: User) -> int:
+    """Return the number of the color in which a person is shown."""
+    return user.pk * 7 % HUES
+
+
 def names_of(user: User) -> tuple[str, str]:
     """Return the full and the first name to show; the user name if there is none."""
     return user.get_full_name() or user.username, user.first_name or user.username

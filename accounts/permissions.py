@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rest_framework.permissions import BasePermission, DjangoModelPermissions
 
+from accounts import refusal
+
 if TYPE_CHECKING:
     from rest_framework.request import Request
     from rest_framework.views import APIView
@@ -28,7 +30,13 @@ class StaffWithModelPermissions(DjangoModelPermissions):
     }
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        return StaffOnly().has_permission(request, view) and super().has_permission(request, view)
+        if not StaffOnly().has_permission(request, view):
+            return False
+        allowed: bool = super().has_permission(request, view)
+        if not allowed and request.method:
+            model = self._queryset(view).model
+            self.message = refusal.words(self.get_required_permissions(request.method, model))
+        return allowed
 
 
 class StaffMayChange(StaffWithModelPermissions):

@@ -34,6 +34,16 @@ def signed_in_users(session_keys: Iterable[str]) -> dict[str, User]:
     }
 
 
+def end_all(user: User) -> list[str]:
+    """Delete a person's sessions and return their keys."""
+    sessions = Session.objects.filter(expire_date__gt=timezone.now()).iterator()
+    keys = [
+        one.session_key for one in sessions if one.get_decoded().get(SESSION_KEY) == str(user.pk)
+    ]
+    Session.objects.filter(session_key__in=keys).delete()
+    return keys
+
+
 def _is_verified(user: User, session_hash: str) -> bool:
     """Return whether the session began with the user's present password."""
     hashes = (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())

@@ -36,6 +36,10 @@ MIN_TIMEOUT_SECONDS = 30.0
 # Webhooks of one change come in bursts; a synchronization covers all of them.
 CHANGE_DELAY = dt.timedelta(seconds=2)
 SYNC_EVERY, RETRY_AFTER = dt.timedelta(days=1), dt.timedelta(minutes=15)
+# A review takes minutes to a day, and a webhook reports its end only if it is subscribed. So long
+# after the template changed, and so often, its end is looked for.
+REVIEW_LASTS, REVIEW_EVERY = dt.timedelta(days=2), dt.timedelta(minutes=15)
+UNDER_REVIEW = ("PENDING", "IN_APPEAL", "PENDING_DELETION")
 # A review that begins later is not that of what was submitted here.
 SUBMISSION_SEEN_WITHIN = dt.timedelta(minutes=10)
 # What is refused or unknown is looked up again, but not for each of a thousand sends.
@@ -136,12 +140,29 @@ def _accounts() -> set[str]:
 
 
 def enqueue_due() -> None:
-    """Enqueue the accounts that were not tried for a day, or whose last try may succeed now."""
+    """Enqueue the accounts that were not tried for a day, or whose last try may succeed now.
+
+    Those with a template under review are due more often.
+    """
     now, accounts = timezone.now(), _accounts()
+    reviewed = MessageTemplate.objects.filter(
+        business_account_id__in=accounts,
+        status__in=UNDER_REVIEW,
+        deleted_at=None,
+        updated_at__gte=now - REVIEW_LASTS,
+    )
+    in_review = set(reviewed.order_by().values_list("business_account_id", flat=True))
     for sync in TemplateSync.objects.filter(pk__in=accounts):
         again = error_codes.lookup(sync.error_code).transient if sync.error_code else False
-        if sync.tried_at > now - (RETRY_AFTER if again else SYNC_EVERY):
-            accounts.discard(sync.business_account_id)
+        account = sync.business_account_id
+        if again:
+            every = RETRY_AFTER
+        elif account in in_review and not sync.error_code:
+            every = REVIEW_EVERY
+        else:
+            every = SYNC_EVERY
+        if sync.tried_at > now - every:
+            accounts.discard(account)
     for account in sorted(accounts):
         queue.enqueue_template_sync(account)
 

@@ -16,6 +16,9 @@ from django.utils.translation import gettext_lazy as _
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MAX_PERIODS = 6
+_PERIOD = re.compile(
+    r"(\d{1,2})\s*(?:[:hH]\s*(\d{2})?)?\s*(?:-|–|—|às|as|a|to)\s*(\d{1,2})\s*(?:[:hH]\s*(\d{2})?)?"
+)
 _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
 
 
@@ -32,6 +35,26 @@ def error_in(hours: Any) -> str:
             if period[0] == period[1] or period[0] == "24:00":
                 return str(_("A period must end after it begins."))
     return ""
+
+
+def to_text(periods: list[list[str]]) -> str:
+    """Return the periods of a day as people write them: "08:00-12:00, 13:00-18:00"."""
+    return ", ".join(f"{begin}-{end}" for begin, end in periods)
+
+
+def from_text(text: str) -> list[list[str]]:
+    """Return the periods that somebody wrote: "8-12, 13:30 – 18h". ValueError if they are none."""
+    periods = []
+    for part in filter(None, map(str.strip, re.split(r"[,;]|\be\b|\band\b", text))):
+        match = _PERIOD.fullmatch(part)
+        if match is None:
+            raise ValueError(f"no period: {part}")
+        hours, minutes, until, until_minutes = match.groups()
+        begin, end = f"{hours:0>2}:{minutes or '00'}", f"{until:0>2}:{until_minutes or '00'}"
+        if error_in({"mon": [[begin, end]]}):
+            raise ValueError(f"no period: {part}")
+        periods.append([begin, end])
+    return periods
 
 
 def is_time_zone(name: str) -> bool:

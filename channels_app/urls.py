@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from channels_app.views import channels, sessions
+from channels_app.views import channels, inbox, sessions
 
 app_name = "channels_app"
 
@@ -10,6 +10,7 @@ urlpatterns = [
     path("", channels.ChannelListView.as_view(), name="list"),
     path("new/", channels.ChannelCreateView.as_view(), name="new"),
     path("<int:pk>/", channels.ChannelUpdateView.as_view(), name="detail"),
+    path("<int:pk>/inbox/", inbox.ChannelInboxView.as_view(), name="inbox"),
     path("<int:pk>/delete/", channels.ChannelDeleteView.as_view(), name="delete"),
     path("<int:pk>/test/", channels.ChannelTestView.as_view(), name="test"),
     path("<int:pk>/lift-block/", sessions.LiftBlockView.as_view(), name="lift_block"),

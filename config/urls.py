@@ -16,6 +16,8 @@ urlpatterns = [
     path("readyz", health.readyz),
     path("admin/", admin.site.urls),
     path("accounts/", include("accounts.urls")),
+    path("account/", include("accounts.account_urls")),
+    path("team/", include("accounts.team_urls")),
     path("channels/", include("channels_app.urls")),
     path("instances/", include("instances.urls")),
     path("templates/", include("messaging.template_urls")),

@@ -14,6 +14,7 @@ class MessagingConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect signals from `channels_app` for page updates and changed limits."""
+        from accounts.team import sessions_ended
         from channels_app.models import Channel
         from channels_app.signals import channel_saved, incident_changed, session_changed
 
@@ -23,6 +24,7 @@ class MessagingConfig(AppConfig):
         channel_saved.connect(_push_incidents, dispatch_uid="messaging.push_saved")
         post_delete.connect(_push_deleted, sender=Channel, dispatch_uid="messaging.push_deleted")
         user_logged_out.connect(_close_sockets, dispatch_uid="messaging.close_sockets")
+        sessions_ended.connect(_close_sockets_of, dispatch_uid="messaging.close_sockets_of")
         channel_saved.connect(_reschedule_throttled, dispatch_uid="messaging.reschedule")
 
 
@@ -55,4 +57,11 @@ def _close_sockets(request: Any, **kwargs: Any) -> None:
     if request is not None and (key := request.session.session_key):
         # Django deletes it next; a page that reloads immediately must not find it.
         request.session.delete(key)
+        publisher.signed_out(key)
+
+
+def _close_sockets_of(keys: Any, **kwargs: Any) -> None:
+    from messaging.live import publisher
+
+    for key in keys:
         publisher.signed_out(key)

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from channels_app import wavoip
+from channels_app.providers import error_codes
 from channels_app.providers.events import CallStatus
 from core import phone_numbers
 from messaging import contacts, sequence
@@ -32,9 +33,9 @@ class CallRefused(Exception):
 
 def is_possible(conversation: Conversation) -> bool:
     """Return whether there is a number to call and a Wavoip key to call with."""
-    return bool(conversation.contact.phone_number) and (
-        wavoip.caller_of(conversation.channel) is not None
-    )
+    contact = conversation.contact
+    has_number = bool(contact.phone_number) and not contact.address_given_up
+    return has_number and wavoip.caller_of(conversation.channel) is not None
 
 
 def begin(conversation: Conversation, *, user: User) -> str:
@@ -45,6 +46,8 @@ def begin(conversation: Conversation, *, user: User) -> str:
     number = conversation.contact.phone_number
     if not number:
         raise CallRefused(_("This contact has no phone number."))
+    if conversation.contact.address_given_up:
+        raise CallRefused(str(error_codes.title_for(contacts.GIVEN_UP)))
     caller = wavoip.caller_of(conversation.channel)
     if caller is None:
         raise CallRefused(_("No active channel of this conversation has a Wavoip key."))

@@ -46,6 +46,26 @@ def options(content: Any) -> tuple[Option, ...]:
     return ()
 
 
+def quick_replies(template: Any, content: Any) -> tuple[Option, ...]:
+    """Return the quick replies of a template as it was shown (`template_bubbles`), with ids.
+
+    An id is the payload that the send has for the button, else the button's text, as Meta reports
+    it. They are not numbered in the template's text: they are named by their words.
+    """
+    shown = template.get("buttons") if isinstance(template, Mapping) else None
+    components = content.get("components") if isinstance(content, Mapping) else None
+    payloads = {}
+    for one in _objects(components):
+        if _text(one.get("sub_type")).lower() == "quick_reply":
+            for parameter in _objects(one.get("parameters"))[:1]:
+                payloads[str(one.get("index"))] = _text(parameter.get("payload"))
+    return tuple(
+        Option(payloads.get(str(index)) or button[1], button[1])
+        for index, button in enumerate(shown if isinstance(shown, list) else [])
+        if button[0] == "quick_reply"
+    )
+
+
 def chosen(answer: str, offered: Sequence[Option]) -> Option | None:
     """Return the option that an answer names by its number or by its words; None if none or two.
 

@@ -23,11 +23,14 @@ from channels_app.providers import addresses, engines
 from channels_app.providers.addresses import Address, Kind
 from core import advisory_locks, phone_numbers
 from core.text import is_storable
-from messaging import merging, names
+from messaging import address_books, merging, names
 from messaging.models import Contact, ContactAddress, Conversation, DeliveryAttempt
 
 if TYPE_CHECKING:
     from channels_app.providers.base import Accepted
+
+# Why nothing is sent to a contact with `address_given_up`: a code of `error_codes`.
+GIVEN_UP = "address_given_up"
 
 
 def conversation_with(
@@ -83,7 +86,11 @@ def lock_conversation_with(
     in a merge.
     """
     named = addresses.named(phone_number=phone_number, user_id=user_id, also=also)
-    known = _locked().filter(_nothing_new(named, name=name, username=username), channel=channel)
+    known = _locked().filter(
+        _nothing_new(named, name=name, username=username),
+        channel=channel,
+        contact__address_given_up=False,
+    )
     for address in named:
         known = known.filter(contact__addresses__key=address.key)
     if found := list(known.order_by()) if named and not former else []:
@@ -193,18 +200,24 @@ def note_saved_name(
     name: str,
     username: str = "",
     at: dt.datetime,
+    creates: bool,
 ) -> None:
-    """Note how the business phone's address book calls a customer; "": removed from it.
+    """Note how the phone's address book calls a customer; "": removed from it.
 
-    The customer may be unknown yet: the contact is created. The caller holds a transaction.
+    With `creates` an unknown customer becomes a contact, unless it was removed. The caller holds a
+    transaction.
     """
-    contact = learn(channel, named, is_current=False)
-    changed = ["username"] if username and username != contact.username else []
-    contact.username = username or contact.username
-    if names.note_saved(contact, name, at):
-        changed += names.FIELDS
-    if changed:
-        contact.save(update_fields=changed)
+    _lock_addresses(named)
+    known = ids_with(named)
+    if creates and (known or name):
+        known = [learn(channel, named, is_current=False).pk]
+    if known or creates:
+        address_books.note(channel, named, name=name, at=at)
+    for contact in merging.lock_contacts(known):
+        if username and username != contact.username:
+            contact.username = username
+            contact.save(update_fields=["username"])
+        address_books.refresh(contact)
 
 
 def ids_with(named: Iterable[Address]) -> list[int]:
@@ -237,9 +250,10 @@ def learn(
     If the event is current, the first address of each kind is the one to send to, unless a later
     event named another one. `at` is its time; without one, nothing is sent again to what the
     customer gave up. `former` are those of the addresses that the customer gave up by this event.
-    Who is named by a number that was given up, and by an id that the former owner does not have, is
-    somebody else. Contacts that a person keeps apart stay so; the one with the first address is
-    returned. The caller holds a transaction, in which the addresses and contacts stay locked.
+    Who is named later by a number that was given up, without an id that the former owner has, is
+    somebody else: WhatsApp passes numbers on. Contacts that a person keeps apart stay so; the one
+    with the first address is returned. The caller holds a transaction, in which the addresses and
+    contacts stay locked.
     """
     named = _without_our_own(channel, named)
     _lock_addresses(named)
@@ -259,9 +273,12 @@ def learn(
         elif not merging.are_kept_apart(contact, owner):
             contact = merging.merge(contact, owner, reason=reason)
             owners = _owners(named)
+    is_new = contact is None
     contact = contact or _create(named)
     theirs = [one for one in named if contact in owners.get(one.key, [contact])]
     _add_addresses(channel, contact, theirs)
+    if not is_new and any(one.key not in owners for one in theirs):
+        address_books.refresh(contact)
     _settle(contact, named, is_current=is_current, at=at, former=former)
     return contact
 
@@ -320,7 +337,7 @@ def _release(named: Sequence[Address], owners: dict[str, list[Contact]], at: dt.
     ids = [one.key for one in named if one.kind != Kind.PHONE]
     theirs = list(chain(*(owners.get(key, []) for key in ids)))
     numbers = [one.key for one in named if one.kind == Kind.PHONE and one.key in owners]
-    if not ids or not numbers or all(owners[key][0] in theirs for key in numbers):
+    if all(owners[key][0] in theirs for key in numbers):
         return False
     given_up = [
         row
@@ -350,7 +367,6 @@ def _passed_on(named: Sequence[Address]) -> set[str]:
         for former in ids
         if row.kind == Kind.PHONE
         and row.contact != former.contact
-        and addresses.is_user_id(row.contact.user_id or "")
         and row.named_at is not None
         and former.retired_at is not None
         and row.named_at > former.retired_at
@@ -598,10 +614,10 @@ def _description(contact: Contact, *, name: str, username: str, is_current: bool
 def address_for(conversation: Conversation, provider: str) -> str:
     """Return the address of the customer to send to through a provider.
 
-    Never one that the customer gave up. The phone number if it is known: every route can send to
-    it. Otherwise a user id for the official API, preferably one of the channel's business account,
-    and a LID for any other route.
-    If there is none, the provider gets what is shown, and rejects it.
+    Never one that the customer gave up, unless there is no other (`Contact.address_given_up`); then
+    a send refuses it. The phone number if it is known: every route can send to it. Otherwise a user
+    id for the official API, preferably one of the channel's business account, and a LID for any
+    other route. If there is none, the provider gets what is shown, and rejects it.
     """
     contact = conversation.contact
     if contact.phone_number:

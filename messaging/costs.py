@@ -20,9 +20,12 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Connection, Provider
+from channels_app.providers.events import Receipt
 from messaging.models import DeliveryAttempt, Rate
 
 MAX_DAYS = 366
+# Delivered messages within the window that are free, for each number and calendar month.
+FREE_SERVICE_MESSAGES = 1000
 CHARGED = "regular"
 
 
@@ -92,6 +95,35 @@ class Period:
         days = (self.since, self.until + dt.timedelta(days=1))
         first, after = (dt.datetime.combine(day, dt.time.min, zone) for day in days)
         return first, after
+
+
+def free_service_left(connection: Connection, now: dt.datetime) -> bool:
+    """Return whether messages within the window are still free this month, by our own count.
+
+    It is that of `count_service_messages`; no query.
+    """
+    is_counted = connection.service_month == timezone.localdate(now).replace(day=1)
+    return not is_counted or connection.service_messages < FREE_SERVICE_MESSAGES
+
+
+def count_service_messages() -> None:
+    """Count the free messages that each official number has used this month.
+
+    Nothing is counted beyond them.
+    """
+    since = timezone.localtime().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    month = since.date()
+    used_up = Q(service_month=month, service_messages__gte=FREE_SERVICE_MESSAGES)
+    official = Connection.objects.filter(provider=Provider.OFFICIAL).exclude(used_up)
+    for pk in official.values_list("pk", flat=True):
+        delivered = DeliveryAttempt.objects.filter(
+            connection=pk,
+            started_at__gte=since,
+            pricing__startswith="service:",
+            receipt__in=(Receipt.DELIVERED, Receipt.READ),
+        )
+        count = delivered[:FREE_SERVICE_MESSAGES].count()
+        Connection.objects.filter(pk=pk).update(service_month=month, service_messages=count)
 
 
 def rows(period: Period, *, channel: int | None = None) -> list[Row]:

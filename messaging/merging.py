@@ -29,7 +29,7 @@ from channels_app.providers.contents import UNSUPPORTED
 from channels_app.providers.events import US
 from channels_app.providers.message_keys import CLOUD_CALL, WAMID
 from core import phone_numbers
-from messaging import control, names, words
+from messaging import address_books, control, names, words
 from messaging.delivery import policy
 from messaging.inbox import states
 from messaging.live import publisher
@@ -40,6 +40,7 @@ from messaging.models import (
     ContactMerge,
     Conversation,
     Message,
+    PersonalState,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 # What is stored of the merged contact besides its addresses.
 _FIELDS = ("phone_number", "user_id", "username", "name", "named_by_staff")
+# What follows from a contact's addresses.
+_DERIVED = ("phone_number", "user_id", "address_given_up")
 # How long a conversation says that it was joined from two.
 NOTED_FOR = dt.timedelta(days=7)
 # How many of the joined messages are pushed to open pages; a reload shows the others.
@@ -93,7 +96,7 @@ def merge(one: Contact, other: Contact, *, reason: str = "", user: User | None =
     _keep_wish(kept, merged)
     # The merged contact keeps its own, for an undo.
     kept.custom_fields = merged.custom_fields | kept.custom_fields
-    names.adopt(kept, merged)
+    names.adopt(kept, merged, saved=address_books.name_of(kept))
     _adopt(kept, values)
     for conversation in theirs:
         if target := by_channel.get(conversation.channel_id):
@@ -142,8 +145,6 @@ def undo(record: ContactMerge, *, user: User | None) -> Contact:
         for name in _FIELDS:
             setattr(restored, name, record.fields[name])
         restored.merged_into = None
-        if names.give_back(root, restored):
-            root.save(update_fields=names.FIELDS)
         _keep_wish(restored, root)
         _give_addresses(root, restored, returning)
         for conversation in conversations.order_by("pk"):
@@ -179,7 +180,8 @@ def split(contact: Contact, address: ContactAddress, *, user: User | None) -> Co
         for record in ContactMerge.objects.filter(undone_at=None, addresses__contains=address.pk):
             if current(record.contact) == contact:
                 return undo(record, user=user)
-        separate = Contact(name=contact.name, username=contact.username)
+        field = "name" if contact.named_by_staff else names.profile_field(contact)
+        separate = Contact(name=getattr(contact, field), username=contact.username)
         _keep_wish(separate, contact)
         _give_addresses(contact, separate, [address])
         ContactMerge.objects.create(
@@ -218,6 +220,11 @@ def all_of(contact: Contact) -> set[int]:
     return _closure(Contact, {contact.pk})
 
 
+def joined_to(conversation_id: int) -> set[int]:
+    """Return the ids of a conversation and of all that were joined to it, at any distance."""
+    return _closure(Conversation, {conversation_id})
+
+
 def _closure(model: type[Contact | Conversation], ids: set[int]) -> set[int]:
     found, latest = set(ids), set(ids)
     while latest:
@@ -245,6 +252,8 @@ def _adopt(kept: Contact, values: dict[str, object]) -> None:
         kept.user_id = other_id
     kept.phone_number = kept.phone_number or values["phone_number"]  # type: ignore[assignment]
     kept.username = kept.username or str(values["username"])
+    if kept.address_given_up:
+        set_current(kept, kept.addresses.all())
     kept.save()
 
 
@@ -253,10 +262,12 @@ def _give_addresses(contact: Contact, other: Contact, moving: Sequence[ContactAd
     ids = [row.pk for row in moving]
     # First the contact that has them: the fields are unique.
     set_current(contact, contact.addresses.exclude(pk__in=ids))
-    contact.save(update_fields=["phone_number", "user_id"])
+    contact.save(update_fields=_DERIVED)
     set_current(other, moving)
     other.save()
     ContactAddress.objects.filter(pk__in=ids).update(contact=other)
+    for one in (contact, other):
+        address_books.refresh(one)
 
 
 def set_current(contact: Contact, addresses: Iterable[ContactAddress]) -> list[str]:
@@ -286,12 +297,13 @@ def set_current(contact: Contact, addresses: Iterable[ContactAddress]) -> list[s
         # Every contact has an address.
         number = numbers[-1] if numbers else None
     user_id = ids[-1] if ids and (not ids[-1].is_retired or number is None) else None
-    before = (contact.phone_number, contact.user_id)
+    before = (contact.phone_number, contact.user_id, contact.address_given_up)
     if number is None or phone_numbers.key(contact.phone_number or "") != number.key:
         contact.phone_number = number.value if number else None
     contact.user_id = user_id.value if user_id else None
-    after = (contact.phone_number, contact.user_id)
-    changed = zip(("phone_number", "user_id"), before, after, strict=True)
+    contact.address_given_up = bool(rows) and all(row.is_retired for row in rows)
+    after = (contact.phone_number, contact.user_id, contact.address_given_up)
+    changed = zip(_DERIVED, before, after, strict=True)
     return [name for name, old, new in changed if old != new]
 
 
@@ -309,6 +321,7 @@ def give_up(contact: Contact, address: ContactAddress, *, to: Contact | None) ->
     for one in (contact, to):
         if changed := set_current(one, one.addresses.all()):
             one.save(update_fields=changed)
+        address_books.refresh(one)
 
 
 def _join(source: Conversation, target: Conversation) -> None:
@@ -327,16 +340,35 @@ def _join(source: Conversation, target: Conversation) -> None:
     calls = CallAttempt.objects.filter(conversation=source)
     calls.filter(merged_from=None).update(merged_from=source)
     calls.update(conversation=target)
+    _join_work(source, target)
     Conversation.objects.filter(pk=target.pk).update(
         last_message_at=_later(target.last_message_at, source.last_message_at),
         last_inbound_at=_later(target.last_inbound_at, source.last_inbound_at),
         unread_count=F("unread_count") + source.unread_count,
         **(states.REOPENED if source.status == states.OPEN and source.unread_count else {}),
         **control.adopted(target, source),
+        assignee=target.assignee_id or source.assignee_id,
+        team=target.team_id or source.team_id,
     )
     source.merged_into = target
     source.save(update_fields=["merged_into"])
     _publish(source, target, latest)
+
+
+def _join_work(source: Conversation, target: Conversation) -> None:
+    """Let the labels and drafts of a conversation be found in the one that it is joined to.
+
+    It keeps its own, for an undo. A person's draft in the other one stays.
+    """
+    target.labels.add(*source.labels.all())
+    drafts = PersonalState.objects.filter(conversation=source).exclude(draft="")
+    for state in drafts:
+        own, _new = PersonalState.objects.get_or_create(
+            user_id=state.user_id, conversation=target, defaults={"read_at": state.read_at}
+        )
+        if not own.draft:
+            own.draft, own.draft_at = state.draft, state.draft_at
+            own.save(update_fields=["draft", "draft_at"])
 
 
 def _separate_times(moving: models.QuerySet[Message], target: Conversation) -> None:

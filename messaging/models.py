@@ -60,15 +60,17 @@ class Contact(models.Model):
     name = models.CharField(_("name"), max_length=200, blank=True)
     # Whether a person gave the name: what providers report does not replace it.
     named_by_staff = models.BooleanField(_("named by staff"), default=False, db_default=False)
-    # What the profile and the business phone's address book say, as far as `name` is another one
-    # (`messaging.names`), and since when the address book says so.
+    # What the profile and the address books of the business's phones say, as far as `name` is
+    # another one (`messaging.names`).
     profile_name = models.CharField(
         _("profile name"), max_length=200, blank=True, default="", db_default=""
     )
     saved_name = models.CharField(
         _("name in the address book"), max_length=200, blank=True, default="", db_default=""
     )
-    saved_name_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # Whether the customer gave up every address that is known: nothing is sent to it, because it
+    # may be somebody else's by now.
+    address_given_up = models.BooleanField(default=False, db_default=False, editable=False)
     merged_into = models.ForeignKey(
         "self",
         verbose_name=_("merged into"),
@@ -161,6 +163,51 @@ class ContactAddress(models.Model):
         if self.retired_at is None:
             return False
         return self.named_at is None or self.named_at <= self.retired_at
+
+
+class ContactPicture(models.Model):
+    """A customer's profile picture, stored here: pages load nothing from other servers.
+
+    `url` is where a provider reported it, without what changes while the picture stays the same.
+    """
+
+    contact = models.OneToOneField(
+        Contact, verbose_name=_("contact"), on_delete=models.CASCADE, related_name="picture"
+    )
+    url = models.CharField(max_length=500)
+    # Empty if it is not fetched yet, or could not be.
+    content = models.BinaryField(default=bytes)
+    content_type = models.CharField(max_length=20, blank=True)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("profile picture")
+        verbose_name_plural = _("profile pictures")
+
+    def __str__(self) -> str:
+        return f"{self.contact_id}"
+
+
+class AddressBookEntry(models.Model):
+    """How the address book of a channel's phone calls an address, since when (`address_books`).
+
+    `name` is "" if it was removed from it. The address may be no contact's.
+    """
+
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=MAX_ADDRESS, db_index=True)
+    name = models.CharField(max_length=200, blank=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["channel", "key"], name="address_book_entry_once_per_channel"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.name}"
 
 
 class ContactMerge(models.Model):
@@ -738,7 +785,7 @@ class Message(models.Model):
             # Our messages with options, which a customer may answer by number.
             models.Index(
                 fields=["conversation", "created_at"],
-                condition=Q(direction="out", type="interactive"),
+                condition=Q(direction="out", type__in=["interactive", "template"]),
                 name="message_with_options",
             ),
             *(

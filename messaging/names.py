@@ -7,13 +7,14 @@ that events in any order end in the same name.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from messaging.models import Contact
 
 MAX_LENGTH = 200
-FIELDS = ("name", "profile_name", "saved_name", "saved_name_at", "named_by_staff")
+FIELDS = ("name", "profile_name", "saved_name", "named_by_staff")
 
 
 def profile_field(contact: Contact) -> str:
@@ -21,17 +22,25 @@ def profile_field(contact: Contact) -> str:
     return "profile_name" if contact.named_by_staff or contact.saved_name else "name"
 
 
-def note_saved(contact: Contact, name: str, at: dt.datetime) -> bool:
-    """Note the name in the address book, "" if the contact was removed from it.
+def in_address_books(entries: Iterable[tuple[int, dt.datetime, str]]) -> str:
+    """Return the name that the address books give: of each the latest entry, of these the latest.
 
-    Returns whether this is later than what is known; otherwise nothing changes.
+    An entry is an address book, its time and the name, "" if the address was removed from it.
     """
-    before = contact.saved_name_at
-    if before is not None and (at, name) <= (before, contact.saved_name):
+    latest: dict[int, tuple[dt.datetime, str]] = {}
+    for book, at, name in entries:
+        latest[book] = max(latest.get(book, (at, name)), (at, name))
+    named = [(at, name) for at, name in latest.values() if name]
+    return max(named)[1] if named else ""
+
+
+def set_saved(contact: Contact, name: str) -> bool:
+    """Set the name of the address books; "" if none has one. Returns whether it is another one."""
+    if name == contact.saved_name:
         return False
     if profile_field(contact) == "name":
         contact.profile_name = contact.name
-    contact.saved_name, contact.saved_name_at = name[:MAX_LENGTH], at
+    contact.saved_name = name
     if not contact.named_by_staff:
         contact.name = contact.saved_name or contact.profile_name
     return True
@@ -46,24 +55,14 @@ def rename(contact: Contact, name: str) -> None:
     contact.name = name or contact.saved_name or contact.profile_name or contact.name
 
 
-def adopt(contact: Contact, other: Contact) -> None:
-    """Take over the other contact's names, as far as they stand before this one's."""
+def adopt(contact: Contact, other: Contact, *, saved: str) -> None:
+    """Take over the other contact's names, as far as they stand before this one's.
+
+    `saved` is the name that the address books give to the addresses of both.
+    """
     profiles = [getattr(one, profile_field(one)) for one in (contact, other)]
-    books = [one for one in (contact, other) if one.saved_name_at is not None]
     by_staff = [one.name for one in (contact, other) if one.named_by_staff]
-    if books:
-        latest = max(books, key=lambda one: (one.saved_name_at, one.saved_name))
-        contact.saved_name, contact.saved_name_at = latest.saved_name, latest.saved_name_at
+    contact.saved_name = saved
     contact.profile_name = next(filter(None, profiles), "")
     contact.named_by_staff = bool(by_staff)
     contact.name = next(filter(None, [*by_staff, contact.saved_name, contact.profile_name]), "")
-
-
-def give_back(contact: Contact, other: Contact) -> bool:
-    """Undo `adopt`: return whether the contact had the other one's name of the address book."""
-    if other.saved_name_at is None or contact.saved_name_at != other.saved_name_at:
-        return False
-    contact.saved_name, contact.saved_name_at = "", None
-    if not contact.named_by_staff:
-        contact.name = contact.profile_name
-    return True

@@ -21,10 +21,21 @@ if TYPE_CHECKING:
 INBOUND_CHANNEL: Final = "alterna_inbound"
 OUTBOX_CHANNEL: Final = "alterna_outbox"
 FETCH_MEDIA: Final = Job(name="messaging.fetch_media", queue="media", priority=PRIORITY_DELIVERY)
+FETCH_PICTURE: Final = Job(
+    name="messaging.fetch_picture", queue="media", priority=PRIORITY_MONITORING
+)
 MARK_READ: Final = Job(name="messaging.mark_read", queue="care", priority=PRIORITY_DELIVERY)
 RESCHEDULE_THROTTLED: Final = Job(
     name="messaging.reschedule_throttled", queue="care", priority=PRIORITY_MONITORING
 )
+
+
+def enqueue_picture(contact: int, url: str) -> None:
+    """Enqueue the download of a contact's picture when the transaction commits."""
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        defer(
+            FETCH_PICTURE, queueing_lock=f"picture:{contact}:{url}"[:200], contact=contact, url=url
+        )
 
 
 def wake_senders() -> None:

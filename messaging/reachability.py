@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
-from channels_app.providers import engines
+from channels_app.providers import engines, error_codes
 from messaging import contacts
+from messaging.contacts import GIVEN_UP
 from messaging.delivery.statuses import Route
 from messaging.models import Conversation
 
@@ -41,6 +42,8 @@ def of(conversation: Conversation) -> Reachability:
         if route != Route.OFFICIAL
     ]
     has_official = channel.kind == Route.OFFICIAL
+    if conversation.contact.address_given_up:
+        return Reachability(False, False, str(error_codes.title_for(GIVEN_UP)))
     if conversation.contact.phone_number:
         return Reachability(has_official, bool(others))
     stored = list(conversation.contact.addresses.all())

@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import (
     Count,
@@ -45,10 +45,15 @@ from messaging.models import (
     DeliveryAttempt,
     InboundEvent,
     Label,
+    Media,
     Message,
     Note,
 )
 
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+REFUSED_FOR_GOOD = ("never_fall_back", "opted_out")
 LATEST_FIRST = (F("last_message_at").desc(nulls_last=True), F("id").desc())
 
 
@@ -98,37 +103,35 @@ def conversation_list(
     *,
     search: str = "",
     channel: int | None = None,
-    attention: bool = False,
-    unread: bool = False,
+    attention: bool | None = None,
+    unread: bool | None = None,
     assignee: int | None = None,
     unassigned: bool = False,
     team: int | None = None,
     status: str = "",
     label: str = "",
+    mentioning: User | None = None,
     unassigned_first: bool = False,
     in_messages: bool = True,
 ) -> QuerySet[Conversation]:
     """Return the rows of conversations, latest first: call `with_latest` on the displayed page.
 
     The filters combine. `search`: the contact, or one of the newest messages with the words
-    (`inbox.search`), unless `in_messages` is False. `attention`: a message needs a person.
-    `assignee` and `team` are ids; `unassigned`: nobody has it; `label`: a name in any case. With
-    `unassigned_first` those that nobody has come before all others.
+    (`inbox.search`) in the conversations that the other filters leave, unless `in_messages` is
+    False. `attention`: a message needs a person; it and `unread` may be False, too.
+    `assignee` and `team` are ids; `unassigned`: nobody has it; `label`: a name in any case.
+    `mentioning`: a note that this person has not seen mentions them. With `unassigned_first` those
+    that nobody has come before all others.
     """
-    conversations = Conversation.objects.all()
-    if search:
-        by_contact = Conversation.objects.filter(contact__in=_contacts_matching(search))
-        written = full_text.conversations_with(search) if in_messages else []
-        by_message = Conversation.objects.filter(pk__in=written)
-        # A union, because no index serves a condition with OR.
-        found = by_contact.order_by().values("pk").union(by_message.order_by().values("pk"))
-        conversations = conversations.filter(pk__in=found)
+    conversations = everything = Conversation.objects.all()
     if channel is not None:
         conversations = conversations.filter(channel_id=channel)
-    if attention:
-        conversations = conversations.filter(pk__in=_needs_attention().values("conversation_id"))
-    if unread:
-        conversations = conversations.filter(unread_count__gt=0)
+    if attention is not None:
+        needy = Q(pk__in=_needs_attention().values("conversation_id"))
+        conversations = conversations.filter(needy if attention else ~needy)
+    if unread is not None:
+        some = Q(unread_count__gt=0)
+        conversations = conversations.filter(some if unread else ~some)
     if assignee is not None:
         conversations = conversations.filter(assignee_id=assignee)
     if unassigned:
@@ -141,6 +144,17 @@ def conversation_list(
         labels = Label.objects.annotate(lower_name=Lower("name"))
         named = labels.filter(lower_name=label.strip().lower())
         conversations = conversations.filter(labels__in=named.values("pk"))
+    if mentioning is not None:
+        mentions = set(notes.mentioning(mentioning).values())
+        conversations = conversations.filter(pk__in=mentions)
+    if search:
+        among = None if conversations is everything else conversations
+        by_contact = Conversation.objects.filter(contact__in=_contacts_matching(search))
+        written = full_text.conversations_with(search, among) if in_messages else []
+        by_message = Conversation.objects.filter(pk__in=written)
+        # A union, because no index serves a condition with OR.
+        found = by_contact.order_by().values("pk").union(by_message.order_by().values("pk"))
+        conversations = conversations.filter(pk__in=found)
     order = (HAS_ASSIGNEE, *LATEST_FIRST) if unassigned_first else LATEST_FIRST
     return conversations.order_by(*order)
 
@@ -193,6 +207,28 @@ def conversations_of(contact: Contact) -> QuerySet[Conversation]:
     """Return the conversations with a contact, latest first."""
     found = Conversation.objects.select_related("channel").filter(contact=contact)
     return found.order_by(*LATEST_FIRST)
+
+
+def latest_pictures(conversation: Conversation, *, limit: int) -> list[Message]:
+    """Return the latest messages of a conversation with a stored picture, latest first."""
+    found = conversation.messages.filter(
+        media__state=Media.State.STORED, type__in=("image", "sticker"), revoked_at=None
+    )
+    return list(found.select_related("media").order_by("-created_at", "-id")[:limit])
+
+
+def latest_refusal(conversation: Conversation) -> Message | None:
+    """Return the latest answer if it was refused for good: the customer blocked us or opted out."""
+    sent = conversation.messages.filter(direction=Message.Direction.OUT)
+    sent = sent.exclude(decision=policy.WAITING_SCHEDULE)
+    latest = sent.order_by("-created_at", "-id").first()
+    return latest if latest is not None and latest.decision in REFUSED_FOR_GOOD else None
+
+
+def scheduled(conversation: Conversation) -> QuerySet[Message]:
+    """Return the messages that are sent at a chosen time, the next one first."""
+    waiting = conversation.messages.filter(decision=policy.WAITING_SCHEDULE)
+    return waiting.select_related("created_by", "media").order_by("send_at", "id")
 
 
 def with_latest(

@@ -9,7 +9,7 @@ from procrastinate import jobs
 from procrastinate.contrib.django import app
 
 from core.queue import PRIORITY_MONITORING
-from messaging import queue, reading, retention
+from messaging import costs, pictures, queue, reading, retention
 from messaging.delivery import deadlines, fallback_share, reconcile, runner, sweeper
 from messaging.inbox import auto_answers, work
 from messaging.media import files
@@ -21,6 +21,12 @@ log = structlog.get_logger(__name__)
 @app.task(**queue.FETCH_MEDIA)
 def fetch_media(media_id: str) -> None:
     files.fetch(media_id)
+
+
+# No retry: the next message reports it again.
+@app.task(**queue.FETCH_PICTURE)
+def fetch_picture(contact: int, url: str) -> None:
+    pictures.fetch(contact, url)
 
 
 # No retry: nothing depends on it, and later it would be out of date.
@@ -122,6 +128,19 @@ def look_up_unknown(timestamp: int) -> None:
 def check_fallback_shares(timestamp: int) -> None:
     """Open and close incidents for unusual shares of fallbacks."""
     fallback_share.check_fallback_shares()
+
+
+@app.periodic(cron="*/10 * * * *")
+@app.task(
+    name="messaging.count_service_messages",
+    queue="care",
+    priority=PRIORITY_MONITORING,
+    lock="count_service_messages",
+    queueing_lock="count_service_messages",
+)
+def count_service_messages(timestamp: int) -> None:
+    """Count the free messages that each official number has used this month."""
+    costs.count_service_messages()
 
 
 @app.periodic(cron="17 4 * * *")

@@ -12,8 +12,10 @@ from messaging.views import (
     errors,
     inbox,
     messages,
+    panel,
     template_picker,
     verdict,
+    work,
 )
 
 app_name = "messaging"
@@ -41,9 +43,17 @@ urlpatterns = [
     path("conversations/<int:pk>/", conversations.ConversationView.as_view(), name="conversation"),
     path("conversations/<int:pk>/older/", conversations.OlderMessagesView.as_view(), name="older"),
     path("conversations/<int:pk>/seen/", conversations.MarkReadView.as_view(), name="seen"),
+    path("conversations/<int:pk>/work/", work.WorkView.as_view(), name="work"),
+    path("conversations/<int:pk>/unread/", work.MarkUnreadView.as_view(), name="unread"),
+    path("conversations/<int:pk>/people/", work.PeopleView.as_view(), name="people"),
+    path("conversations/<int:pk>/notes/", work.NoteView.as_view(), name="note"),
+    path("conversations/<int:pk>/labels/", work.ConversationLabelView.as_view(), name="label"),
+    path("conversations/<int:pk>/panel/", panel.PanelView.as_view(), name="panel"),
+    path("labels/", work.LabelsView.as_view(), name="labels"),
     path("conversations/<int:pk>/call/", calls.CallView.as_view(), name="call"),
     path("conversations/<int:pk>/ask/", contacts.AskForNumberView.as_view(), name="ask_for_number"),
     path("contacts/<int:pk>/", contacts.ContactView.as_view(), name="contact"),
+    path("contacts/<int:pk>/picture/", contacts.PictureView.as_view(), name="contact_picture"),
     path("messages/held/", messages.HeldView.as_view(), name="held"),
     path("messages/<uuid:pk>/", messages.MessageView.as_view(), name="message"),
     path("messages/<uuid:pk>/confirm/", messages.ConfirmView.as_view(), name="confirm"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from channels_app.models.account_report import AccountReport
 from channels_app.models.channel import Channel, FallbackChoice
 from channels_app.models.connection import Connection
 from channels_app.models.credentials import (
@@ -16,6 +17,7 @@ from channels_app.models.provider import Provider
 from channels_app.models.resolved_number import ResolvedNumber
 
 __all__ = [
+    "AccountReport",
     "Channel",
     "CloudCredentials",
     "Connection",

@@ -83,6 +83,10 @@ class Connection(models.Model):
     address = models.CharField(max_length=520, blank=True)
     # When the newest accepted answer was requested from the server.
     checked_at = models.DateTimeField(null=True)
+    # How many delivered messages Meta counted as service this month (`messaging.costs`), as far as
+    # that is counted; the month is its first day.
+    service_month = models.DateField(null=True, blank=True, editable=False)
+    service_messages = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     # None: poll immediately.
     next_poll_at = models.DateTimeField(null=True, db_index=True)
     # Answers requested before this time are outdated.

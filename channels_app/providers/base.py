@@ -48,13 +48,15 @@ class Quote:
 
     `id` is a wamid for the Cloud API and WhatsApp's own key ID for the others. `from_us`: our
     number sent it. `chat` is the chat in which WhatsApp Web shows it, or "" if unknown. `text` is
-    its text or a word for its content, for a server that does not have the message.
+    its text or a word for its content, for a server that does not have the message. `author` is the
+    address of who wrote it in a group, as the provider reported it, "" if unknown.
     """
 
     id: str
     from_us: bool
     chat: str = ""
     text: str = ""
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,8 +187,9 @@ US = "us"
 class ContactEvent:
     """The provider reported a customer's name. `phone_number` is E.164, `user_id` a LID.
 
-    `saved`: it is the name in the phone's address book, not that of the profile. `at` is None if
-    the provider reports no time: it counts as that of the arrival.
+    `name` may be "", and then only `picture` counts, the address of the profile's picture. `saved`:
+    it is the name in the phone's address book, not that of the profile. `at` is None if the
+    provider reports no time: it counts as that of the arrival.
     """
 
     channel_key: str
@@ -197,6 +198,7 @@ class ContactEvent:
     user_id: str = ""
     saved: bool = False
     at: dt.datetime | None = None
+    picture: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from urllib.parse import urlsplit
 
 from django.utils import timezone
 
+from channels_app import profile_pictures
 from channels_app.models import Connection
-from core import http_client
+from channels_app.profile_pictures import HOSTS
 from instances import live
 from instances.models import ProfilePicture, WhatsAppSession
 
-# Evolution passes on an address from WhatsApp; we fetch from no other host.
-HOSTS = (".whatsapp.net",)
-SECONDS = 5.0
 # A failed download is retried after this time, when the instance is probed.
 RETRY_AFTER = dt.timedelta(hours=1)
-MAX_BYTES = 512 * 1024
-_KINDS = {
-    b"\xff\xd8\xff": "image/jpeg",
-    b"\x89PNG\r\n\x1a\n": "image/png",
-}
 
 
 def store(session: WhatsAppSession, url: str) -> None:
@@ -37,13 +29,12 @@ def store(session: WhatsAppSession, url: str) -> None:
         live.session_changed(session)
     if not url or (stored is not None and stored.url == url and not _is_due(stored)):
         return
-    content = _fetch(url)
-    kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), "")
+    content, kind = profile_pictures.download(url, hosts=HOSTS)
     ProfilePicture.objects.update_or_create(
         connection=connection,
         defaults={
             "url": url,
-            "content": content if kind else b"",
+            "content": content,
             "content_type": kind,
             "fetched_at": timezone.now(),
         },
@@ -64,17 +55,3 @@ def forget(connection: Connection) -> None:
 def exists(connection: Connection) -> bool:
     """Return whether there is a picture to show. Runs a query."""
     return ProfilePicture.objects.filter(connection=connection).exclude(content_type="").exists()
-
-
-def _fetch(url: str) -> bytes:
-    try:
-        host = urlsplit(url).hostname or ""
-        if not host.endswith(HOSTS):
-            return b""
-        answer = http_client.request(
-            "GET", url, timeout=SECONDS, max_bytes=MAX_BYTES + 1, public_only=True
-        )
-    except (http_client.RequestFailed, ValueError):
-        return b""
-    fits = answer.status == 200 and len(answer.body) <= MAX_BYTES
-    return answer.body if fits else b""

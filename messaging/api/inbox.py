@@ -90,17 +90,29 @@ class ConversationFilter(django_filters.FilterSet):
     def filter_list(
         self, queryset: QuerySet[Conversation], name: str, value: Any
     ) -> QuerySet[Conversation]:
-        wanted = {"problem": "attention"}.get(name, name)
-        filters: dict[str, Any] = {wanted: value}
-        if name == "assignee":
-            filters = self._assignee(value)
-        if name == "search":
+        """Leave it to `filter_queryset`: a search looks in what all the others leave."""
+        return queryset
+
+    def filter_queryset(self, queryset: QuerySet[Conversation]) -> QuerySet[Conversation]:
+        """Return the conversations that all filters leave."""
+        values = self.form.cleaned_data
+        filters: dict[str, Any] = {
+            {"problem": "attention"}.get(name, name): values[name]
+            for name in ("search", "unread", "problem", "label")
+            if values.get(name) not in (None, "")
+        }
+        if values.get("assignee"):
+            filters |= self._assignee(values["assignee"])
+        if filters:
             # Whoever may not read messages learns nothing of their words.
             filters["in_messages"] = self.request.user.has_perm("messaging.view_message")
-        if value is False:
-            return queryset
-        found = selectors.conversation_list(**filters).order_by()
-        return queryset.filter(pk__in=found.values("pk"))
+            for name in ("channel", "team"):
+                filters[name] = values[name].pk if values.get(name) else None
+            filters["status"] = values.get("status") or ""
+            found = selectors.conversation_list(**filters).order_by()
+            queryset = queryset.filter(pk__in=found.values("pk"))
+        found_by_fields: QuerySet[Conversation] = super().filter_queryset(queryset)
+        return found_by_fields
 
     def _assignee(self, value: str) -> dict[str, Any]:
         if value == "none":

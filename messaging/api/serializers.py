@@ -16,6 +16,8 @@ from messaging import content as contents
 from messaging import control, reachability, words
 from messaging.delivery import downgrade, statuses
 from messaging.delivery.schedule import Times
+from messaging.delivery.statuses import Route
+from messaging.delivery.verdict import WINDOW
 from messaging.media import files
 from messaging.models import (
     CallAttempt,
@@ -194,6 +196,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     forwarded = serializers.SerializerMethodField()
     referral = serializers.SerializerMethodField()
     chosen = serializers.SerializerMethodField()
+    automatic = serializers.SerializerMethodField()
     reactions = serializers.SerializerMethodField()
     votes = serializers.SerializerMethodField()
     media = MediaSerializer(allow_null=True)
@@ -203,8 +206,9 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
         model = Message
         fields = [
             "id", "channel", "conversation", "direction", "to", "type", "text", "summary",
-            "content", "media", "context", "forwarded", "referral", "chosen", "reactions", "votes",
-            "edited_at", "earlier_texts", "revoked_at", "status", "route", "icon", "error",
+            "content", "media", "context", "forwarded", "referral", "chosen", "automatic",
+            "reactions", "votes", "edited_at", "earlier_texts", "revoked_at", "status", "route",
+            "icon", "error",
             "client_reference", "sent_outside", "echo_of", "decision", "next_attempt_at",
             "send_at", "deliver_by", "on_undelivered", "overdue_at",
             "created_at", "updated_at",
@@ -263,6 +267,11 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     def get_chosen(self, message: Message) -> Any:
         """The button or row that the customer chose by answering with its number or its words."""
         return message.context.get("chosen")
+
+    @extend_schema_field(serializers.ChoiceField(["greeting", "away"], allow_null=True))
+    def get_automatic(self, message: Message) -> Any:
+        """Which automatic answer of the channel it is; null: none."""
+        return message.context.get("automatic")
 
     @extend_schema_field(ReactionSerializer(many=True))
     def get_reactions(self, message: Message) -> Any:
@@ -461,9 +470,17 @@ class SplitSerializer(serializers.Serializer[Any]):
     )
 
 
+class WindowSerializer(serializers.Serializer[Any]):
+    """Whether a message that is no template may be sent, and until when; null: without an end."""
+
+    open = serializers.BooleanField()
+    until = serializers.DateTimeField(allow_null=True)
+
+
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):
     contact = ContactSerializer()
     labels: Any = serializers.SlugRelatedField(slug_field="name", many=True, read_only=True)
+    window = serializers.SerializerMethodField()
     reachable = serializers.SerializerMethodField()
     controlled_by = serializers.SerializerMethodField()
 
@@ -471,8 +488,8 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
         model = Conversation
         fields = [
             "id", "channel", "contact", "unread_count", "last_message_at", "last_inbound_at",
-            "assignee", "team", "status", "snoozed_until", "labels", "created_at", "reachable",
-            "controlled_by",
+            "assignee", "team", "status", "snoozed_until", "labels", "created_at", "window",
+            "reachable", "controlled_by",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -480,6 +497,16 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
     def get_controlled_by(self, conversation: Conversation) -> str:
         """Who else has the conversation at Meta: its own agent, or another app; "" if nobody."""
         return control.holder(conversation)
+
+    @extend_schema_field(WindowSerializer)
+    def get_window(self, conversation: Conversation) -> Any:
+        """Meta's 24-hour window; on a channel of another kind it is always open."""
+        if conversation.channel.kind != Route.OFFICIAL:
+            return {"open": True, "until": None}
+        last = conversation.last_inbound_at
+        until = last + WINDOW if last else None
+        is_open = until is not None and timezone.now() < until
+        return WindowSerializer({"open": is_open, "until": until}).data
 
     @extend_schema_field(ReachableSerializer)
     def get_reachable(self, conversation: Conversation) -> Any:

@@ -70,14 +70,16 @@ def accept_message(
     idempotency_key: str = "",
     times: Times = NO_TIMES,
     batch: str = "",
+    rehearses: bool = False,
 ) -> Acceptance:
     """Store an outgoing message. The row itself is the order to deliver it (`outbox`).
 
     It goes to a conversation, or to `to` on a channel: a phone number, which is checked strictly
     unless a provider reported it, or any address of a known contact. `reply_to` is the id of a
     message in the same conversation. `times` says when it may be sent. `batch` identifies, in
-    place of these arguments, the request of which the message is a part. Raises ValidationError
-    keyed by field, or IdempotencyConflict; in both cases nothing is stored.
+    place of these arguments, the request of which the message is a part. `rehearses`: the caller
+    rolls back, so nobody is told. Raises ValidationError keyed by field, or IdempotencyConflict; in
+    both cases nothing is stored.
     """
     if conversation is not None:
         channel = channel or conversation.channel
@@ -120,7 +122,7 @@ def accept_message(
             created_by=user,
             **times.as_fields(),
         )
-        return _store(channel, recipient, message, reply_to)
+        return _store(channel, recipient, message, reply_to, rehearses=rehearses)
 
     try:
         # A new customer's addresses may be learned from an event at the same moment.
@@ -221,13 +223,20 @@ def _find_replay(user: User | None, key: str, digest: str) -> Message | None:
 
 
 def _store(
-    channel: Channel, recipient: Address | Conversation, message: Message, reply_to: str | None
+    channel: Channel,
+    recipient: Address | Conversation,
+    message: Message,
+    reply_to: str | None,
+    *,
+    rehearses: bool = False,
 ) -> Message:
     # The row lock orders a conversation's messages; they are delivered in that order.
     if isinstance(recipient, Conversation):
         conversation = contacts.lock_conversation(recipient)
     else:
         conversation = contacts.lock_conversation_with(channel, also=[recipient])
+    # It has been read, with what was read of it.
+    conversation.channel = channel
     now = timezone.now()
     at = sequence.place(
         conversation, message.send_at or now, is_scheduled=message.send_at is not None
@@ -248,6 +257,8 @@ def _store(
     else:
         _wait_behind_others(message)
     message.save(force_insert=True)
+    if rehearses:
+        return message
     if message.send_at is None:
         # Who schedules a message has not answered what the customer asked since.
         _bump_conversation(conversation, at)
@@ -328,6 +339,8 @@ def retry_message(
             )
         if not message.decision or message.next_attempt_at is not None:
             raise NotRetryable(_("This message is still being sent."))
+        if attempts.is_stopped_by_customer(message):
+            raise NotRetryable(policy.reason_text("opted_out"))
         rules = runner.rules_of(channel)
         if not rules.active:
             raise NotRetryable(_("This channel is not active."))

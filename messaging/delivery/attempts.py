@@ -187,6 +187,15 @@ def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
     ]
 
 
+def is_stopped_by_customer(message: Message) -> bool:
+    """Return whether a message is not sent again, because its customer wants no marketing."""
+    contact = message.conversation.contact
+    resumed_at = None if contact.marketing_stopped else contact.marketing_wish_at
+    return policy.is_stopped_by_customer(
+        message.decision, message.error_code, since=message.round_started_at, resumed_at=resumed_at
+    )
+
+
 def quote(message: Message, attempt: DeliveryAttempt) -> Quote | None:
     """Return the message's quote as this attempt's provider knows it; None without a quote.
 
@@ -219,7 +228,11 @@ def quote(message: Message, attempt: DeliveryAttempt) -> Quote | None:
     from_us = quoted.direction == Message.Direction.OUT
     by = _known_as(attempt.connection)
     found = quotes.quote(ids, from_us=from_us, by=by)
-    return found and replace(found, text=_words_of(quoted))
+    if found is None:
+        return None
+    author = quoted.context.get("author") or {}
+    named = str(author.get("lid") or author.get("id") or "")
+    return replace(found, text=_words_of(quoted), author=named)
 
 
 def _words_of(message: Message) -> str:

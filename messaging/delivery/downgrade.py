@@ -7,7 +7,7 @@ used by every send (`runner.outbound`), so that both agree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -56,6 +56,11 @@ _MAP: Final = "https://maps.google.com/?q={latitude},{longitude}"
 class RenderedTemplate(Protocol):
     """A template that is filled in, as the customer sees it."""
 
+    @property
+    def button_kinds(self) -> Collection[str]:
+        """The kinds of its buttons: Meta's words in lower case."""
+        ...
+
     def as_text(self) -> str:
         """Return header, body, footer and buttons as one text."""
         ...
@@ -92,12 +97,12 @@ def adapt(
     """Return the message as an engine with these capabilities can carry it, or why it cannot.
 
     `text` of a template is the one that was stored when it was accepted, "" if its definition was
-    not known; `template` is given instead where it is not stored yet.
+    not known; then `template`, which has also the buttons that a send does not name, is None.
     """
     if capabilities.takes(type_, content):
         return Adapted(type_, text, content)
     if type_ == "template":
-        return _template(text or (template.as_text() if template else ""), content, capabilities)
+        return _template(text, content, template, capabilities)
     if type_ == "interactive":
         return _interactive(content, capabilities)
     if type_ == "sticker" and "image" in capabilities.types:
@@ -116,18 +121,28 @@ def describe(changes: Sequence[str]) -> list[str]:
     return [str(CHANGES.get(change, change)) for change in changes]
 
 
-def _template(text: str, content: Any, capabilities: Capabilities) -> Adapted | Refusal:
+def _template(
+    text: str, content: Any, template: RenderedTemplate | None, capabilities: Capabilities
+) -> Adapted | Refusal:
+    text = text or (template.as_text() if template else "")
     if not text:
         return Refusal(TEXT_UNKNOWN)
-    if any(_sub_type(one) in _OFFICIAL_BUTTONS for one in _components(content)):
+    buttons = {_sub_type(one) for one in _components(content)} - {""}
+    buttons |= set(template.button_kinds if template else ())
+    if not buttons <= _BUTTONS_AS_TEXT:
         # As a line of text it does nothing; the same message without a template is refused, too.
         return Refusal(NOT_BY_THIS_ROUTE)
     changes = ("template_as_text", *_losses(content))
+    if "request_contact_info" in buttons:
+        changes += ("contact_request_as_text",)
     return _with_header("template", text, content, capabilities, changes)
 
 
-# What these buttons open exists in the official API only.
-_OFFICIAL_BUTTONS: Final = ("flow", "catalog", "mpm", "voice_call", "order_details")
+# Buttons that say something as a line of text, too. What any other one opens, such as a form or a
+# catalog, exists in the official API only.
+_BUTTONS_AS_TEXT: Final = frozenset(
+    {"quick_reply", "url", "phone_number", "copy_code", "otp", "request_contact_info"}
+)
 # Headers that the template's text has, and those whose file is sent with it.
 _KEPT_HEADERS: Final = ("text", "currency", "date_time", "location", *header_media.KINDS)
 

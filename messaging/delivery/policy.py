@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -52,6 +52,8 @@ WAITING_TURN = "waiting_turn"
 # The reason of a message that is scheduled. Those behind it do not wait for it.
 WAITING_SCHEDULE = "waiting_schedule"
 # The end of a message that was not sent by its deadline, and of one that was canceled.
+# Meta's code for marketing to a customer who stopped it.
+STOPPED_MARKETING: Final = "131050"
 DEADLINE_PASSED, CANCELED = "deadline_passed", "canceled"
 # A message that a provider accepted, but did not deliver by its deadline. It is also the error code
 # of an attempt that the provider will certainly not deliver any more.
@@ -568,6 +570,19 @@ class _Fallbacks:
         backoff = RATE_LIMITED_BACKOFF if limited else FALLBACK_BACKOFF
         until = (last.finished_at or self.now) + dt.timedelta(seconds=backoff[len(tried) - 1])
         return Wait(until, "waiting_fallback") if self.now < until else None
+
+
+def is_stopped_by_customer(
+    decision: str, error_code: str, *, since: dt.datetime | None, resumed_at: dt.datetime | None
+) -> bool:
+    """Return whether a message that ended so stays refused: the customer wants no marketing.
+
+    `since` is when it was tried, `resumed_at` when the customer asked for marketing again, if that
+    is the latest wish. To send it again before would only be refused again.
+    """
+    if decision != "opted_out" and error_code != STOPPED_MARKETING:
+        return False
+    return resumed_at is None or since is None or resumed_at <= since
 
 
 def never_falls_back(attempts: Sequence[AttemptFacts], rules: ChannelRules) -> bool:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Count, Q
 from django.utils import timezone
 
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
@@ -22,7 +21,7 @@ from channels_app.providers import engines
 from channels_app.providers.addresses import Kind
 from channels_app.providers.message_keys import WAMID
 from channels_app.providers.sessions import State
-from messaging import contacts
+from messaging import contacts, costs, template_bubbles
 from messaging.delivery import (
     accept,
     attempts,
@@ -40,10 +39,6 @@ from messaging.models import Conversation, DeliveryAttempt, Message
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-# Delivered messages within the window that are free, for each number and calendar month.
-FREE_SERVICE_MESSAGES = 1000
-# So many attempts of a month are looked at for that.
-MAX_COUNTED = 10_000
 # A linked phone in one of these states sends nothing at present.
 _DOWN = frozenset({State.DISCONNECTED, State.STARTING, State.QR, State.PAIRING, State.ERROR})
 _SESSION_DOWN = "session_not_connected"
@@ -62,7 +57,7 @@ def preview(*, user: User | None, **message: Any) -> Verdict:
         return Verdict("reject", "inactive", "inactive")
     try:
         with transaction.atomic():
-            accepted = accept.accept_message(user=user, **message).message
+            accepted = accept.accept_message(user=user, rehearses=True, **message).message
             try:
                 return of_message(accepted, now=timezone.now())
             finally:
@@ -110,7 +105,9 @@ def situation_of(message: Message, *, now: dt.datetime) -> Situation:
         window_until=last + verdict.WINDOW if last else None,
         free_entry_until=_free_entry_until(conversation, now) if is_official else None,
         free_service_left=(
-            is_official and message.type != "template" and free_service_left(channel.primary, now)
+            is_official
+            and message.type != "template"
+            and costs.free_service_left(channel.primary, now)
         ),
         routes={
             (one.provider, one.pk): _state_of(one, message, category)
@@ -132,13 +129,21 @@ def _state_of(connection: Connection, message: Message, category: str) -> RouteS
             unavailable = _SESSION_DOWN
     address = contacts.address_for(message.conversation, connection.provider)
     contact = message.conversation.contact
-    if not contact.phone_number and not contacts.pick_address(
+    if contact.address_given_up:
+        refuses = contacts.GIVEN_UP
+    elif not contact.phone_number and not contacts.pick_address(
         list(contact.addresses.all()), message.conversation.channel, connection.provider
     ):
         refuses = "no_address"
     elif not contact.phone_number and category == "authentication" and address:
         refuses = verdict.NEEDS_PHONE if Kind.USER_ID in capabilities.address_kinds else ""
-    changed = downgrade.adapt(message.type, message.text, message.content, capabilities)
+    changed = downgrade.adapt(
+        message.type,
+        message.text,
+        message.content,
+        capabilities,
+        template=template_bubbles.read(message.context),
+    )
     if isinstance(changed, downgrade.Refusal):
         return RouteState(refuses or changed.code, unavailable)
     changes = changed.changes
@@ -180,17 +185,3 @@ def _free_entry_until(conversation: Conversation, now: dt.datetime) -> dt.dateti
     if (answered or now) - entry > verdict.WINDOW:
         return None
     return (answered or now) + verdict.FREE_ENTRY
-
-
-def free_service_left(connection: Connection, now: dt.datetime) -> bool:
-    """Return whether messages within the window are still free this month, by our own count.
-
-    A number with very many messages is counted no further: certainly free is only what is counted.
-    """
-    month = timezone.localtime(now).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    made = DeliveryAttempt.objects.filter(connection=connection, started_at__gte=month)
-    is_service = Q(pricing__startswith="service:", receipt__in=("delivered", "read"))
-    counted = made.order_by("started_at")[:MAX_COUNTED].aggregate(
-        all=Count("pk"), service=Count("pk", filter=is_service)
-    )
-    return bool(counted["all"] < MAX_COUNTED and counted["service"] < FREE_SERVICE_MESSAGES)

@@ -36,7 +36,7 @@ from channels_app.providers.base import (
 )
 from channels_app.providers.cloud.client import longest_send
 from channels_app.providers.error_codes import failure
-from messaging import contacts, control, queue
+from messaging import contacts, control, queue, template_bubbles
 from messaging.delivery import (
     attempts,
     channel_feedback,
@@ -425,9 +425,17 @@ def outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage | Re
 
     Sets in the attempt what that changes, and the ID to assign to the message. Stores nothing.
     """
+    if message.conversation.contact.address_given_up:
+        return failure(Rejected, contacts.GIVEN_UP)
     connection = attempt.connection
     engine = engines.by_name(connection.provider)
-    adapted = downgrade.adapt(message.type, message.text, message.content, engine.capabilities)
+    adapted = downgrade.adapt(
+        message.type,
+        message.text,
+        message.content,
+        engine.capabilities,
+        template=template_bubbles.read(message.context),
+    )
     if isinstance(adapted, downgrade.Refusal):
         return failure(Rejected, adapted.code)
     quote = attempts.quote(message, attempt)

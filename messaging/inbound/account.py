@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from channels_app import message_templates
 from channels_app.incidents import incidents
-from channels_app.models import Channel, Incident
+from channels_app.models import AccountReport, Channel, Incident
 from channels_app.providers import addresses
 from channels_app.providers.events import AccountEvent, PreferenceEvent, TemplateEvent
 from messaging import contacts
@@ -15,18 +15,36 @@ from messaging.models import Contact
 
 
 def apply_account(channel: Channel, event: AccountEvent) -> None:
-    """Raise or end the incident of the event's topic. The caller holds a transaction."""
-    connection = channel.primary
-    now = timezone.now()
+    """Raise or end the incident of the event's topic. The caller holds a transaction.
+
+    The latest report of a topic counts, whatever the order in which they arrive. Of the same
+    second, that of a problem.
+    """
+    connection, now = channel.primary, timezone.now()
+    at = min(event.at or now, now)
+    report = (at, event.reason, event.detail)
+    known, is_new = AccountReport.objects.select_for_update().get_or_create(
+        connection=connection,
+        topic=event.topic,
+        defaults={"at": at, "reason": event.reason, "detail": event.detail},
+    )
+    if not is_new:
+        if report <= (known.at, known.reason, known.detail):
+            return
+        known.at, known.reason, known.detail = report
+        known.save(update_fields=["at", "reason", "detail"])
+    kinds = (Incident.Kind.NOTICE, Incident.Kind.ACCOUNT)
     if not event.reason:
-        incidents.mark_recovered(connection, at=now, kind=Incident.Kind.ACCOUNT, code=event.topic)
+        for kind in kinds:
+            incidents.mark_recovered(connection, at=at, kind=kind, code=event.topic)
         return
     incidents.open_or_update(
         connection,
         reason=event.reason,
         detail=event.detail,
-        at=now,
-        kind=Incident.Kind.NOTICE if event.passing else Incident.Kind.ACCOUNT,
+        # A notice is shown for a day from its arrival on.
+        at=now if event.passing else at,
+        kind=kinds[not event.passing],
         code=event.topic,
     )
 

@@ -1,6 +1,7 @@
-"""Understand a text that answers a message with numbered options.
+"""Understand a text that answers a message with options.
 
-A route without buttons sends them as numbered lines (`delivery.downgrade`).
+A route without buttons sends them as numbered lines, and a template with its quick replies as its
+text (`delivery.downgrade`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import datetime as dt
 from django.db.models import Q
 
 from channels_app.models import Channel
-from messaging import choices, words
+from messaging import choices, template_bubbles, words
+from messaging.choices import Option
 from messaging.delivery.statuses import Outcome, Status
 from messaging.models import Message
 
@@ -19,8 +21,12 @@ from messaging.models import Message
 ANSWERED_WITHIN = dt.timedelta(days=7)
 
 
+# Most templates have no quick replies: so many messages are looked at for options.
+_LOOKED_AT = 5
+
+
 def note_choice(channel: Channel, message: Message) -> None:
-    """Note in a received text which option it names, of our latest numbered message. Not saved.
+    """Note in a received text which option it names, of our latest message with some. Not saved.
 
     A fallback on another number has its answers in another conversation with the customer.
     """
@@ -31,7 +37,7 @@ def note_choice(channel: Channel, message: Message) -> None:
     offered = Message.objects.filter(
         conversation__contact=message.conversation.contact_id,
         direction=Message.Direction.OUT,
-        type="interactive",
+        type__in=["interactive", "template"],
         created_at__lte=message.created_at,
         attempts__outcome=Outcome.ACCEPTED,
         attempts__connection__channel=channel.pk,
@@ -41,16 +47,27 @@ def note_choice(channel: Channel, message: Message) -> None:
         offered = offered.filter(pk=message.reply_to_id)
     else:
         offered = offered.filter(created_at__gte=message.created_at - ANSWERED_WITHIN)
-    latest = offered.only("content").order_by("-created_at").first()
+    newest = offered.only("type", "content", "context").order_by("-created_at")[:_LOOKED_AT]
+    latest, options = next(
+        ((one, options) for one in newest if (options := _options(one))), (None, ())
+    )
     if latest is None:
         return
-    option = choices.chosen(message.text, choices.options(latest.content))
-    if option is None:
+    is_number = choices.is_number(message.text)
+    option = choices.chosen(message.text, options)
+    if option is None or (is_number and latest.type == "template"):
         return
     is_quoted = message.reply_to_id is not None
-    if is_quoted or not choices.is_number(message.text) or _is_open(latest, message):
+    if is_quoted or not is_number or _is_open(latest, message):
         chosen = {"message": str(latest.pk), "id": option.id, "title": option.title}
         message.context = {**message.context, "chosen": chosen}
+
+
+def _options(offered: Message) -> tuple[Option, ...]:
+    if offered.type == "template":
+        shown = offered.context.get(template_bubbles.KEY)
+        return choices.quick_replies(shown, offered.content)
+    return choices.options(offered.content)
 
 
 def _is_open(offered: Message, answer: Message) -> bool:

@@ -41,7 +41,7 @@ from channels_app.providers.events import (
     VoteEvent,
 )
 from channels_app.providers.message_keys import WAMID, keys_of, message_key
-from messaging import calls, contacts, control, merging, names, sequence, words
+from messaging import calls, contacts, control, names, pictures, sequence, words
 from messaging.delivery import attempts, statuses
 from messaging.delivery.statuses import Route, Status
 from messaging.inbound import account, amendments, answers, echoes, pending_events, skips
@@ -425,18 +425,8 @@ def _note_official(channel: Channel, event: MessageEvent, pk: Any) -> None:
 def _note_arrival(channel: Channel, event: MessageEvent, pk: Any) -> None:
     """Count a message that the history brought first, and that arrives by itself only now."""
     found = Message.objects.select_related("conversation").get(pk=pk)
-    # Only this event names the customer.
     at = min(event.at or timezone.now(), timezone.now())
-    contacts.conversation_with(
-        channel,
-        phone_number=event.phone_number,
-        user_id=event.user_id,
-        also=event.also,
-        name=event.name,
-        username=event.username,
-        at=at,
-        former=event.former,
-    )
+    _name_sender(channel, event, at)
     conversation = contacts.lock_conversation(found.conversation)
     message = Message.objects.select_for_update().get(pk=pk)
     if not message.context.pop("imported", False):
@@ -447,6 +437,21 @@ def _note_arrival(channel: Channel, event: MessageEvent, pk: Any) -> None:
     amendments.change(message, context=message.context)
 
 
+def _name_sender(channel: Channel, event: MessageEvent, at: dt.datetime) -> None:
+    """Store what an event says about the customer: an earlier one of the message did not."""
+    contacts.conversation_with(
+        channel,
+        phone_number=event.phone_number,
+        user_id=event.user_id,
+        also=event.also,
+        name=event.name,
+        username=event.username,
+        is_current=not event.history,
+        at=at,
+        former=event.former,
+    )
+
+
 def _file_type(event: MessageEvent) -> str:
     """Return the type of a message's file, which may be in the header of a text with buttons."""
     return str(event.content.get("header_type") or event.type)
@@ -455,19 +460,40 @@ def _file_type(event: MessageEvent) -> str:
 def _fill(
     channel: Channel, event: MessageEvent, pk: Any, type_: str, context: Mapping[str, Any]
 ) -> None:
-    """Fill a message that came without its content, if this event has it."""
+    """Fill a message that came without its content, if this event has it.
+
+    It ends as if it had come with it.
+    """
     without_content = (UNKNOWN, WAITING, UNSUPPORTED)
     if type_ not in without_content or event.type in without_content:
         return
+    found = Message.objects.select_related("conversation").get(pk=pk)
+    at = min(event.at or timezone.now(), timezone.now())
+    _name_sender(channel, event, at)
+    conversation = contacts.lock_conversation(found.conversation)
     message = Message.objects.select_for_update().get(pk=pk)
+    was_unread = words.kind_of(message.type, message.content).unread
+    message.conversation = conversation
+    message.type, message.text, message.content = event.type, event.text, dict(event.content)
+    message.context = {name: event.context[name] for name in event.context if name not in _MARKS}
+    message.context |= {name: context[name] for name in _MARKS if name in context}
+    if not _is_history(channel, event, at):
+        answers.note_choice(channel, message)
+        changes = _caused_by(channel, event, message, conversation, at)
+        if was_unread and "unread_count" in changes:
+            # It has been counted.
+            for name in ("unread_count", *work.reopening(conversation)):
+                del changes[name]
+        if changes:
+            Conversation.objects.filter(pk=conversation.pk).update(**changes)
     amendments.change(
         message,
         announced=not event.context.get("imported"),
-        type=event.type,
-        text=event.text,
-        content=dict(event.content),
-        context={name: event.context[name] for name in event.context if name not in _MARKS}
-        | {name: context[name] for name in _MARKS if name in context},
+        type=message.type,
+        text=message.text,
+        content=message.content,
+        context=message.context,
+        reply_to=message.reply_to or _quoted(conversation, event.reply_to),
         media=files.create_pending(channel, _file_type(event), event.content, stored=event.stored),
     )
 
@@ -536,20 +562,27 @@ def _apply_amendment(channel: Channel, event: Amendment) -> str | None:
 
 
 def _apply_contact(channel: Channel, event: ContactEvent) -> None:
-    """Store the present name of an existing contact. An address book does not create contacts."""
-    ids = contacts.ids_with(addresses.named(phone_number=event.phone_number, user_id=event.user_id))
+    """Store the present name and picture of an existing contact.
+
+    An address book does not create contacts.
+    """
+    named = addresses.named(phone_number=event.phone_number, user_id=event.user_id)
+    if event.picture and (known := contacts.ids_with(named)):
+        pictures.note(known, event.picture)
+    if not event.name:
+        return
     if event.saved:
         now = timezone.now()
-        for contact in merging.lock_contacts(ids):
-            if names.note_saved(contact, event.name, min(event.at or now, now)):
-                contact.save(update_fields=names.FIELDS)
+        at = min(event.at or now, now)
+        contacts.note_saved_name(channel, named, name=event.name, at=at, creates=False)
         return
-    for field, known in (
+    ids = contacts.ids_with(named)
+    for field, condition in (
         ("name", Q(named_by_staff=False, saved_name="")),
         ("profile_name", Q(named_by_staff=True) | ~Q(saved_name="")),
     ):
-        named = {field: event.name[: names.MAX_LENGTH]}
-        Contact.objects.filter(known, pk__in=ids).exclude(**named).update(**named)
+        value = {field: event.name[: names.MAX_LENGTH]}
+        Contact.objects.filter(condition, pk__in=ids).exclude(**value).update(**value)
 
 
 def _apply_address_book(channel: Channel, event: AddressBookEvent) -> None:
@@ -560,6 +593,7 @@ def _apply_address_book(channel: Channel, event: AddressBookEvent) -> None:
         name=event.name,
         username=event.username,
         at=min(event.at or now, now),
+        creates=True,
     )
 
 

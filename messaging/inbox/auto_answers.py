@@ -1,8 +1,9 @@
 """Send the greetings and out-of-hours answers of the channels. A job of its own does it.
 
-1. Find the conversations with a new message on channels that answer: a few queries for all.
+1. Find the conversations with a new message on channels that answer: a few queries for many.
 2. Ask `answer_rules` about each.
-3. In one transaction: note the answer of the day, and accept it as an ordinary message.
+3. In one transaction, under the conversation's lock: ask again, note the answer of the day, and
+   accept it as an ordinary message.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from channels_app.models import Channel
 from channels_app.providers import addresses
 from messaging import contacts, control
 from messaging.delivery import accept
+from messaging.delivery.schedule import Times
 from messaging.inbox import answer_rules
 from messaging.inbox.answer_rules import Texts, Waiting
 from messaging.models import AutomaticAnswer, Conversation, Message
@@ -29,7 +31,10 @@ log = structlog.get_logger(__name__)
 
 # An answer that comes later than this surprises more than it helps: no worker was running.
 NEW_FOR: Final = dt.timedelta(minutes=15)
+# So many conversations are decided with the same queries.
 BATCH: Final = 200
+# The key in `Message.context` by which an automatic answer is known, with its kind.
+CONTEXT_KEY: Final = "automatic"
 
 
 def answer_new_messages() -> int:
@@ -47,17 +52,27 @@ def answer_new_messages() -> int:
         last_inbound_at__gte=now - NEW_FOR,
         channel__in=channels,
     )
-    waiting = list(recent.order_by("-last_message_at")[:BATCH])
+    ids = list(recent.order_by("-last_message_at").values_list("pk", flat=True))
+    sent = 0
+    for start in range(0, len(ids), BATCH):
+        waiting = list(recent.filter(pk__in=ids[start : start + BATCH]))
+        for conversation, kind in _due(waiting, channels, now=now):
+            sent += _send(conversation, kind, channels[conversation.channel_id], now=now)
+    return sent
+
+
+def _due(
+    waiting: list[Conversation], channels: dict[int, Channel], *, now: dt.datetime
+) -> list[tuple[Conversation, str]]:
+    """Return the conversations to answer now, and with what. A few queries for all."""
     outgoing = _last_outgoing(waiting, since=now - answer_rules.NO_GREETING_AFTER)
     answered = _answered(waiting, channels, now=now)
     latest = _latest_answers(waiting)
-    sent = 0
+    due = []
     for conversation in waiting:
         assert conversation.last_inbound_at is not None
-        channel = channels[conversation.channel_id]
-        texts = _texts(channel)
         kind = answer_rules.answer(
-            texts,
+            _texts(channels[conversation.channel_id]),
             Waiting(
                 last_inbound_at=conversation.last_inbound_at,
                 last_outgoing_at=outgoing.get(conversation.pk),
@@ -69,9 +84,8 @@ def answer_new_messages() -> int:
             now=now,
         )
         if kind is not None:
-            day = opening_hours.local_day(now, texts.time_zone)
-            sent += _send(conversation, kind, _text(texts, kind), day=day)
-    return sent
+            due.append((conversation, kind))
+    return due
 
 
 def _texts(channel: Channel) -> Texts:
@@ -118,15 +132,31 @@ def _latest_answers(waiting: list[Conversation]) -> dict[int, dt.datetime]:
     return dict(rows.values_list("conversation").annotate(at=Max("created_at")))
 
 
-def _send(conversation: Conversation, kind: str, text: str, *, day: dt.date) -> bool:
-    """Send the answer unless another process was faster; return whether it was accepted."""
+def _send(conversation: Conversation, kind: str, channel: Channel, *, now: dt.datetime) -> bool:
+    """Send the answer, unless somebody was faster; return whether it was accepted."""
+    texts = _texts(channel)
+    day = opening_hours.local_day(now, texts.time_zone)
     try:
         with transaction.atomic():
             locked = contacts.lock_conversation(conversation)
-            noted: Any = AutomaticAnswer.objects.create(
-                conversation=conversation, kind=kind, day=day
+            if locked.last_inbound_at is None:
+                return False
+            if _due([locked], {channel.pk: channel}, now=now) != [(locked, kind)]:
+                # Somebody has answered since, or another process.
+                return False
+            noted: Any = AutomaticAnswer.objects.create(conversation=locked, kind=kind, day=day)
+            accepted = accept.accept_message(
+                conversation=locked,
+                user=None,
+                text=_text(texts, kind),
+                # Whatever delays it, it is not sent when it surprises.
+                times=Times(deliver_by=now + NEW_FOR),
             )
-            accepted = accept.accept_message(conversation=locked, user=None, text=text)
+            Message.objects.filter(pk=accepted.message.pk).update(
+                context={CONTEXT_KEY: kind},
+                # Nobody has to know that it was not delivered in time.
+                deadline_check_at=None,
+            )
             AutomaticAnswer.objects.filter(pk=noted.pk).update(message=accepted.message)
             # What a person writes answers the customer; this does not.
             Conversation.objects.filter(pk=locked.pk).update(unread_count=locked.unread_count)

@@ -27,6 +27,7 @@ MAX_COUNT = 99
 class Tab(models.TextChoices):
     ALL = "all", _("All")
     MINE = "mine", _("Mine")
+    MENTIONS = "mentions", _("Mentions")
     UNREAD = "unread", _("Unread")
     UNASSIGNED = "unassigned", _("Unassigned")
     PROBLEM = "problem", _("With a problem")
@@ -35,7 +36,7 @@ class Tab(models.TextChoices):
 
 
 # A number beside the chip tells that there is work.
-COUNTED = (Tab.MINE, Tab.UNREAD, Tab.UNASSIGNED, Tab.PROBLEM)
+COUNTED = (Tab.MINE, Tab.MENTIONS, Tab.UNREAD, Tab.UNASSIGNED, Tab.PROBLEM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,17 @@ class Rows:
 
 def conditions(tab: Tab, user: User) -> dict[str, Any]:
     """Return the arguments of `selectors.conversation_list` for a tab."""
-    return {
+    arguments: dict[Tab, dict[str, Any]] = {
         Tab.ALL: {"status": states.OPEN, "unassigned_first": True},
         Tab.MINE: {"status": states.OPEN, "assignee": user.pk},
+        Tab.MENTIONS: {"mentioning": user},
         Tab.UNREAD: {"unread": True},
         Tab.UNASSIGNED: {"status": states.OPEN, "unassigned": True},
         Tab.PROBLEM: {"attention": True},
         Tab.SNOOZED: {"status": states.SNOOZED},
         Tab.RESOLVED: {"status": states.RESOLVED},
-    }[tab]
+    }
+    return arguments[tab]
 
 
 def rows(
@@ -69,7 +72,7 @@ def rows(
     """Return a page of the conversations that the filters leave, complete for the list.
 
     A search without a tab looks through all of them, resolved ones too. Among the unread ones
-    stays the one that is open, which has just been read.
+    and the mentions stays the one that is open, which has just been read.
     """
     values = filters.cleaned_data
     search, channel, label = values.get("search") or "", values.get("channel"), values.get("label")
@@ -82,7 +85,7 @@ def rows(
         **chosen,
     )
     start = (page - 1) * PER_PAGE
-    if opened is not None and tab == Tab.UNREAD and page == 1:
+    if opened is not None and tab in (Tab.UNREAD, Tab.MENTIONS) and page == 1:
         found = found | selectors.conversation_list().filter(pk=opened.pk)
     ids = list(found.values_list("pk", flat=True)[start : start + PER_PAGE + 1])
     return Rows(

@@ -39,7 +39,7 @@ class Note(models.Model):
 
     It is a row of its own and no message: the outbox, the policy and the providers read messages
     only, so no state of a note can have it sent. If its conversation was joined to another one, it
-    is shown there (`selectors.notes_of`). `version` is incremented with each change that a page
+    is shown there (`inbox.notes.of`). `version` is incremented with each change that a page
     must show.
     """
 
@@ -126,6 +126,8 @@ class PersonalState(models.Model):
     draft_at = models.DateTimeField(null=True, blank=True)
     # The time in the conversation's order up to which the person has read.
     read_at = models.DateTimeField(null=True, blank=True)
+    # Notes up to this time that mention the person have been seen by them.
+    mentions_seen_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [

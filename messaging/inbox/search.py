@@ -6,7 +6,8 @@ in the other number (“promoções”, “promoção”).
 
 The newest messages are read first, in their order; only if these contain too few, the index of the
 words is asked. So the time depends neither on how common a word is nor on PostgreSQL's guess of it:
-a word that few of the newest messages contain is in few of all.
+a word that few of the newest messages contain is in few of all, and how many they contain says how
+far back enough of them are.
 """
 
 from __future__ import annotations
@@ -34,13 +35,17 @@ from django.db.models.expressions import Combinable
 
 from core import search_text
 from core.search_text import Part
-from messaging.models import Message, MessageWords
+from messaging.models import Conversation, Message, MessageWords
 
 MAX_WORDS: Final = 8
 # PostgreSQL indexes no word of more than 2 KB.
 MAX_WORD: Final = 200
 # How many of the newest messages are read without the index of the words.
 NEWEST: Final = 10_000
+# How many times as many are read in the same way if the newest have some hits; and for how many
+# times as long the index is asked before it is asked for all.
+FURTHER: Final = 8
+FURTHEST: Final = 50
 # Of how many messages, the newest that contain the words, the conversations are found.
 MAX_FOUND: Final = 500
 # A shorter word is not searched for as the beginning of others.
@@ -85,9 +90,13 @@ def containing(match: Q, field: Combinable, text: str) -> Q:
     return Q(TrigramsContain(field, Value(text))) & match
 
 
-def conversations_with(text: str) -> list[int]:
-    """Return the conversations of the newest messages that contain the words of a text."""
-    ids = _newest_with(text, Q(), limit=MAX_FOUND)
+def conversations_with(text: str, among: QuerySet[Conversation] | None = None) -> list[int]:
+    """Return the conversations of the newest messages that contain the words of a text.
+
+    `among`: only messages of these conversations count.
+    """
+    scope = Q() if among is None else Q(message__conversation__in=among.order_by().values("pk"))
+    ids = _newest_with(text, scope, limit=MAX_FOUND)
     found = Message.objects.filter(pk__in=ids).order_by()
     return list(found.values_list("conversation_id", flat=True).distinct())
 
@@ -217,6 +226,21 @@ def _newest_with(
         ids = list(newest.order_by("-created_at").values_list("pk", flat=True)[:limit])
         if since is None or len(ids) == limit:
             return ids
+        # If these have some, so many times as many messages have enough, and not all are read.
+        times_more = 1.5 * limit / len(ids) if ids else FURTHEST + 1
+        if times_more <= FURTHEST:
+            latest = next(iter(times[:1]), since)
+            more = found.filter(created_at__gte=latest - times_more * (latest - since))
+            if times_more <= FURTHER:
+                ids = list(more.order_by("-created_at").values_list("pk", flat=True)[:limit])
+            else:
+                ids = _by_index(more, limit)
+            if len(ids) == limit:
+                return ids
+    return _by_index(found, limit)
+
+
+def _by_index(found: QuerySet[MessageWords], limit: int) -> list[uuid.UUID]:
     # An order that no index has: PostgreSQL must not walk through all messages instead.
     in_order = ExpressionWrapper(
         F("created_at") + Value(dt.timedelta(), DurationField()), output_field=DateTimeField()

@@ -73,6 +73,28 @@ def change(
     return locked
 
 
+def label(conversation: Conversation, name: str, *, on: bool) -> Conversation:
+    """Add a label or remove it, whatever others do meanwhile. Raises ValidationError."""
+    [clean] = _clean_labels([name])
+    with transaction.atomic():
+        locked = _lock(conversation)
+        names = {one.name.lower(): one.name for one in locked.labels.all()}
+        names.pop(clean.lower(), None)
+        if on:
+            names[clean.lower()] = clean
+        return change(locked, labels=list(names.values()))
+
+
+def mark_unread(conversation: Conversation) -> None:
+    """Show a conversation as unread again, to everybody. Open pages follow."""
+    with transaction.atomic():
+        locked = _lock(conversation)
+        if locked.unread_count == 0:
+            locked.unread_count = 1
+            locked.save(update_fields=["unread_count"])
+            publisher.publish(publisher.INBOX, conversations=locked.pk)
+
+
 def reopening(conversation: Conversation) -> dict[str, Any]:
     """Return what a new message of the customer changes in its conversation, a locked row.
 

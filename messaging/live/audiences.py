@@ -13,11 +13,14 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from messaging.live.frames import Frame, SentFrames, View
+from messaging.live.frames import ConversationView, Frame, SentFrames, View
+from messaging.live.presence import Person
 
 CLOSE_RECONNECT = 4000
 CLOSE_NOT_ALLOWED = 4003
 CLOSE_NO_LAYER = 4013
+# The page sent what no page sends.
+CLOSE_INVALID = 1008
 # A page that is this many frames behind reconnects and catches up.
 MAX_WAITING = 500
 
@@ -73,9 +76,16 @@ class Subscriber:
     session_key: str
     session_group: str
     since: dt.datetime | None
+    person: Person | None = None
     # The time of the event loop after which the page has to reconnect.
     expires_at: float = float("inf")
     outbox: Outbox = field(default_factory=Outbox)
+
+    @property
+    def conversation(self) -> int | None:
+        """The conversation that the page shows, if any."""
+        shown = (view for view in self.views if isinstance(view, ConversationView))
+        return next((int(view.value) for view in shown), None)
 
     @property
     def start(self) -> Hashable:

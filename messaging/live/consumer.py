@@ -12,9 +12,10 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from accounts.language import chosen_language
+from accounts.people import hue_of, initials_of, names_of
 from messaging.live import frames as live_frames
-from messaging.live import hub, publisher
-from messaging.live.audiences import Outbox, Subscriber
+from messaging.live import hub, presence, publisher
+from messaging.live.audiences import CLOSE_INVALID, Outbox, Subscriber
 
 # A page reconnects, perhaps to another process, at the first ping after this time.
 LIFETIME_SECONDS = 6 * 3600
@@ -27,7 +28,8 @@ class LiveConsumer:
 
     The page is up to date as of the time `at` in `ready` and `ping`. A pushed change does not
     advance that time, because an earlier push may have been lost. The hub of the process decides
-    what is sent and when the socket closes; a page sends nothing.
+    what is sent and when the socket closes. A page says who looks and types (`presence`); anything
+    else that it sends closes the socket.
     """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -41,10 +43,10 @@ class LiveConsumer:
         subscriber.expires_at = asyncio.get_running_loop().time() + LIFETIME_SECONDS
         outbox = subscriber.outbox
         sending = asyncio.create_task(_send_all(outbox, send))
-        waiting = asyncio.create_task(_until_disconnected(receive))
         outbox.abort = sending.cancel
         its_hub = hub.current(PING_SECONDS)
         its_hub.add(subscriber)
+        waiting = asyncio.create_task(_until_disconnected(receive, its_hub, subscriber))
         try:
             await asyncio.wait({sending, waiting}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -77,7 +79,13 @@ def _subscriber(scope: Any) -> Subscriber:
         session_key=session_key,
         session_group=publisher.session_group(session_key),
         since=since,
+        person=_person(user),
     )
+
+
+def _person(user: Any) -> presence.Person:
+    name = names_of(user)
+    return presence.Person(id=user.pk, name=name[1], initials=initials_of(user), hue=hue_of(user))
 
 
 async def _send_all(outbox: Outbox, send: Any) -> None:
@@ -85,9 +93,21 @@ async def _send_all(outbox: Outbox, send: Any) -> None:
         await send({"type": "websocket.send", "text": text})
 
 
-async def _until_disconnected(receive: Any) -> None:
-    while (await receive())["type"] != "websocket.disconnect":
-        pass
+async def _until_disconnected(receive: Any, its_hub: hub.Hub, subscriber: Subscriber) -> None:
+    """Pass on what the page says, until it disconnects or sends what no page sends."""
+    time = asyncio.get_running_loop().time
+    rate = presence.Rate(time())
+    while (event := await receive())["type"] != "websocket.disconnect":
+        try:
+            what, value = presence.read_frame(event.get("text"))
+        except (ValueError, RecursionError):
+            break
+        if not rate.allows(time()):
+            break
+        its_hub.say(subscriber, what, value)
+    else:
+        return
+    subscriber.outbox.close_now(CLOSE_INVALID)
 
 
 def _in_thread(function: Any) -> Any:

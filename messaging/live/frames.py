@@ -2,9 +2,9 @@
 
 A frame is `{"kind", "key", "version", "html", "sort"}`: the page replaces the element that has the
 key with `html`, unless it already shows that version or a newer one. `alarms` lists all open
-alerts. A `work` or `note` frame has `data` instead of `html`: who works on a conversation, its
-status and labels; a private note. Other frames have a kind only: `reload`, and `refresh` (load the
-figures again).
+alerts. A `work` or `note` frame has also `data`, for programs: who works on a conversation, its
+status and labels; a private note. A `message` frame of an answer says `by` whom. Other frames have
+a kind only: `reload`, and `refresh` (load the figures again). `presence` frames: see `presence`.
 
 A push may get lost, so the changes are also polled periodically. `SentFrames` records what was sent
 recently, so that polling sends nothing twice.
@@ -98,7 +98,7 @@ def _stamped(frame: Frame) -> tuple[str, Any]:
     if frame["kind"] in ROW_VERSIONED:
         return key, frame["version"]
     # If the version is a time, the content shows whether anything changed.
-    shown = next((frame[name] for name in ("html", "alarms", "data") if name in frame), None)
+    shown = [frame.get(name) for name in ("html", "alarms", "data")]
     content = re.sub(r'data-version="\d+"', "", str(shown))
     return key, hash(content)
 
@@ -338,7 +338,8 @@ class ConversationView(View):
             frames += map(note_frame, notes.of(int(self.value)).filter(pk__in=added))
         if changed.get("conversations"):
             shown = Conversation.objects.select_related("assignee", "team")
-            frames += map(work_frame, shown.filter(pk=int(self.value)).prefetch_related("labels"))
+            one = shown.filter(pk=int(self.value)).prefetch_related("labels")
+            frames += [work_frame(conversation, self.user) for conversation in one]
         return frames
 
 
@@ -458,6 +459,7 @@ def _message_frame(message: Message, may_retry: bool) -> Frame:
         "version": message.version,
         "sort": message.created_at.isoformat(),
         "html": render_to_string("messaging/_message.html", context),
+        "by": _person(message.created_by),
     }
 
 
@@ -478,6 +480,7 @@ def note_frame(note: Note) -> Frame:
         "key": f"note:{note.pk}",
         "version": note.version,
         "sort": note.created_at.isoformat(),
+        "html": render_to_string("messaging/_note.html", {"note": note}),
         "data": {
             "id": note.pk,
             "text": note.text,
@@ -488,7 +491,17 @@ def note_frame(note: Note) -> Frame:
     }
 
 
-def work_frame(conversation: Conversation) -> Frame:
+def work_html(conversation: Conversation, user: User | AnonymousUser) -> str:
+    """Return the part of the head that says who works on a conversation, as of now."""
+    context = {
+        "conversation": conversation,
+        "may_work": user.has_perm("messaging.change_conversation"),
+        "version": now_ms(),
+    }
+    return render_to_string("messaging/_work.html", context)
+
+
+def work_frame(conversation: Conversation, user: User | AnonymousUser) -> Frame:
     """Return who works on a conversation, its status and labels."""
     until, team = conversation.snoozed_until, conversation.team
     return {
@@ -496,6 +509,7 @@ def work_frame(conversation: Conversation) -> Frame:
         "key": f"work:{conversation.pk}",
         "version": now_ms(),
         "sort": "",
+        "html": work_html(conversation, user),
         "data": {
             "assignee": _person(conversation.assignee),
             "team": None if team is None else {"id": team.pk, "name": team.name},

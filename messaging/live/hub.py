@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import uuid
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -27,7 +28,7 @@ from django.utils import timezone
 
 from accounts.sessions import signed_in_users
 from messaging.live import frames as live_frames
-from messaging.live import publisher
+from messaging.live import presence, publisher
 from messaging.live.audiences import (
     CLOSE_NO_LAYER,
     CLOSE_NOT_ALLOWED,
@@ -46,6 +47,8 @@ GATHER_SECONDS = 0.01
 POLLED_AT_ONCE = 20
 # After this many outboxes, the event loop does other work.
 FILLED_AT_ONCE = 100
+# So often is looked whether somebody stopped typing or looking without a word.
+PRESENCE_SECONDS = 2.0
 
 # The frames of a view, or None if they could not be built.
 Built = list[live_frames.Frame] | None
@@ -70,6 +73,12 @@ class Hub:
         self._subscribers: dict[Subscriber, None] = {}
         self._joining: dict[Subscriber, None] = {}
         self._changes: publisher.Changes = {}
+        self._process = uuid.uuid4().hex
+        self._presence = presence.Board()
+        self._present: dict[int, live_frames.Frame] = {}  # what the pages were sent
+        self._shared: dict[int, list[dict[str, Any]]] = {}  # what the other processes were sent
+        self._share_all = False
+        self._presence_changed = asyncio.Event()
         self._wake = asyncio.Event()
         self._read_at = float("-inf")
         self._task = asyncio.create_task(self._run())
@@ -79,7 +88,17 @@ class Hub:
         self._joining[subscriber] = None
         self._wake.set()
 
+    def say(self, subscriber: Subscriber, what: str, value: bool) -> None:
+        """Record that the person of a page looks at its conversation, or types."""
+        conversation, person = subscriber.conversation, subscriber.person
+        if conversation is not None and person is not None:
+            self._presence.say(conversation, subscriber, person, what, value, self._time())
+            self._presence_changed.set()
+
     async def remove(self, subscriber: Subscriber) -> None:
+        conversation = subscriber.conversation
+        if conversation is not None and self._presence.leave(conversation, subscriber):
+            self._presence_changed.set()
         self._joining.pop(subscriber, None)
         if subscriber in self._subscribers:
             del self._subscribers[subscriber]
@@ -105,6 +124,7 @@ class Hub:
                 tasks.create_task(self._receive(layer, channel))
                 tasks.create_task(self._stay_in_group(layer, channel))
                 tasks.create_task(self._serve())
+                tasks.create_task(self._show_presence())
         except* LayerLost as errors:
             code = CLOSE_NO_LAYER
             log.warning("no channel layer; pages reconnect", error=str(errors.exceptions[0]))
@@ -115,6 +135,8 @@ class Hub:
             for subscriber in (*self._subscribers, *self._joining):
                 subscriber.outbox.close(code)
             if code != CLOSE_NO_LAYER:
+                with contextlib.suppress(Exception, asyncio.CancelledError):
+                    await publisher.end_presence(self._process)
                 with contextlib.suppress(Exception):
                     await layer.group_discard(publisher.CHANNEL_GROUP, channel)
 
@@ -122,6 +144,9 @@ class Hub:
         while True:
             with _layer_errors():
                 message = await layer.receive(channel)
+            if message["type"] == "live.presence":
+                self._hear_presence(message)
+                continue
             changed = message["changed"]
             self._end_sessions({g for g, kinds in changed.items() if publisher.SIGNED_OUT in kinds})
             publisher.merge(self._changes, changed)
@@ -156,6 +181,73 @@ class Hub:
                 ping_at = self._time() + self._ping_seconds
                 await self._check_rights()
                 await self._poll()
+
+    # -- who is where ------------------------------------------------------------------------------
+
+    def _hear_presence(self, message: Any) -> None:
+        process, people = message["process"], message["people"]
+        if process == self._process:
+            return
+        if people is None:
+            self._presence.forget(process)
+        elif not people:  # a process that has just started asks
+            self._share_all = True
+        else:
+            for conversation, its_people in people.items():
+                self._presence.hear(process, int(conversation), its_people, self._time())
+        self._presence_changed.set()
+
+    async def _show_presence(self) -> None:
+        """Send who is where: to the other processes what pages here say, to pages everything."""
+        await publisher.share_presence(self._process, {})
+        repeat_at = self._time() + self._ping_seconds
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PRESENCE_SECONDS):
+                    await self._presence_changed.wait()
+            self._presence_changed.clear()
+            now = self._time()
+            if now >= repeat_at:
+                repeat_at = now + self._ping_seconds
+                self._share_all = True
+            await self._share_presence(now)
+            await self._send_presence(now)
+
+    async def _share_presence(self, now: float) -> None:
+        own, before, everything = {}, self._shared, self._share_all
+        for conversation in self._presence.own() | before.keys():
+            own[conversation] = self._presence.shared(conversation, now)
+        self._shared = {one: people for one, people in own.items() if people}
+        self._share_all = False
+        news = {
+            one: people
+            for one, people in own.items()
+            if everything or people != before.get(one, [])
+        }
+        if news:
+            await publisher.share_presence(self._process, news)
+
+    async def _send_presence(self, now: float) -> None:
+        """Send the pages of a conversation who is in it, if that has changed."""
+        known = self._presence.conversations() | self._present.keys()
+        self._presence.tidy(now)
+        for conversation in known:
+            frame = self._presence.frame(conversation, now)
+            if frame == self._present.get(conversation, {**frame, "people": []}):
+                continue
+            if frame["people"]:
+                self._present[conversation] = frame
+            else:
+                del self._present[conversation]
+            group = publisher.conversation_group(conversation)
+            members = {
+                member
+                for audience in self._audiences.watching(group)
+                for member in audience.members
+                if member.conversation == conversation
+            }
+            texts = encode([frame])
+            await _fill((member, texts) for member in members)
 
     # -- what it reads -----------------------------------------------------------------------------
 
@@ -195,7 +287,8 @@ class Hub:
             if missed is None:
                 subscriber.outbox.close(CLOSE_RECONNECT)
             else:
-                subscriber.outbox.put(texts)
+                present = self._present.get(subscriber.conversation or 0)
+                subscriber.outbox.put([*texts, *(encode([present]) if present else ())])
 
     async def _check_rights(self) -> None:
         """Close the sockets of users who may no longer watch; update what the others see."""

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from channels.layers import get_channel_layer
@@ -88,6 +88,28 @@ def channel_changed(channel: Channel) -> None:
 def alerts_changed(channel: Channel) -> None:
     """Notify staff, on every page, that an incident of a channel began or ended."""
     publish(ALERTS, alarms=channel.pk)
+
+
+async def share_presence(process: str, people: Mapping[int, list[dict[str, Any]]]) -> None:
+    """Tell the other web processes who is in which conversation, as far as this one knows.
+
+    Lost as any push: it is repeated. `people` may be empty: then the process asks the others.
+    """
+    named = {str(conversation): its_people for conversation, its_people in people.items()}
+    await _send_to_all({"type": "live.presence", "process": process, "people": named})
+
+
+async def end_presence(process: str) -> None:
+    """Tell the other web processes that this one has no pages any more."""
+    await _send_to_all({"type": "live.presence", "process": process, "people": None})
+
+
+async def _send_to_all(message: dict[str, Any]) -> None:
+    try:
+        async with asyncio.timeout(PUSH_TIMEOUT_SECONDS):
+            await get_channel_layer().group_send(CHANNEL_GROUP, message)
+    except Exception as error:
+        log.warning("presence not shared; it is repeated", error=type(error).__name__)
 
 
 def publish(group: str, **changed: str | int) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import uuid
 from typing import Any
 
@@ -85,26 +86,34 @@ EXECUTE FUNCTION alterna_store_words()
 
 
 def store_words(apps: Any, schema_editor: Any) -> None:
-    """Store the words of the messages that exist; the triggers store those of new ones."""
-    last = uuid.UUID(int=0)
+    """Store the words of the messages that exist; the triggers store those of new ones.
+
+    The newest first, so that they stand together and are found soon.
+    """
+    before = (datetime.datetime.max.replace(tzinfo=datetime.UTC), uuid.UUID(int=2**128 - 1))
     with connection.cursor() as cursor:
         while True:
             cursor.execute(
-                f"SELECT id FROM messaging_message WHERE id > %s ORDER BY id LIMIT {BATCH}", [last]
+                "SELECT created_at, id FROM messaging_message WHERE created_at <= %s"
+                " AND (created_at, id) < (%s, %s)"
+                f" ORDER BY created_at DESC, id DESC LIMIT {BATCH}",
+                [before[0], *before],
             )
-            ids = [row[0] for row in cursor.fetchall()]
-            if not ids:
-                return
+            found = cursor.fetchall()
+            if not found:
+                break
             cursor.execute(
                 "INSERT INTO messaging_messagewords (message_id, words, created_at)"
                 " SELECT one.id, alterna_words(concat_ws(' ', one.text,"
                 " alterna_content_text(NULLIF(one.content, '{}')), file.filename)), one.created_at"
                 " FROM messaging_message one LEFT JOIN messaging_media file"
                 " ON file.id = one.media_id WHERE one.id = ANY(%s)"
-                " ON CONFLICT (message_id) DO NOTHING",
-                [ids],
+                " ORDER BY one.created_at DESC ON CONFLICT (message_id) DO NOTHING",
+                [[row[1] for row in found]],
             )
-            last = ids[-1]
+            before = found[-1]
+        # PostgreSQL would guess wrongly how many messages have a word.
+        cursor.execute("ANALYZE messaging_messagewords")
 
 
 def search_index(name: str, column: str) -> migrations.RunSQL:

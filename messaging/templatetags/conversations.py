@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from accounts.people import names_of
+from accounts.people import HUES, hue_of, initials_of, names_of
 from channels_app.providers import addresses, error_codes, media_types
 from channels_app.providers.events import US, CallStatus
 from core import phone_numbers
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 register = template.Library()
-
-# The classes .hue-0 to .hue-9 of tokens.css.
-HUES = 10
 
 
 @register.filter
@@ -234,10 +231,8 @@ def avatar(contact: Contact, size: str = "") -> dict[str, Any]:
 @register.inclusion_tag("_avatar.html")
 def face(user: User, size: str = "") -> dict[str, Any]:
     """Render the initials of somebody of the team, with the whole name for a pointer."""
-    name = names_of(user)[0]
-    first, *_between, last = (*name.split(), "")
-    initials = (first[:1] + (last[:1] if _between else "")).upper()
-    return {"hue": user.pk * 7 % HUES, "initial": initials, "size": size, "title": name}
+    title = names_of(user)[0]
+    return {"hue": hue_of(user), "initial": initials_of(user), "size": size, "title": title}
 
 
 @register.filter

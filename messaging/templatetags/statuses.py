@@ -14,6 +14,7 @@ from channels_app.incidents.reason_text import render_reason
 from channels_app.providers import error_codes
 from channels_app.providers.events import Receipt
 from messaging.delivery import downgrade
+from messaging.delivery.attempts import is_stopped_by_customer
 from messaging.delivery.policy import reason_text
 from messaging.delivery.statuses import Route
 from messaging.models import DeliveryAttempt, Media, Message
@@ -39,6 +40,9 @@ def status_icon(message: Message, brief: bool = False) -> dict[str, Any]:
         "title": "\n".join(lines),
         "ticks": message.status if message.icon == "globe" and message.status in receipts else "",
     }
+
+
+register.filter("stopped_by_customer", is_stopped_by_customer)
 
 
 @register.filter

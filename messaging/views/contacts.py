@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from django.core.exceptions import BadRequest, ValidationError
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin, user_of
-from messaging import contacts, merging, selectors
+from messaging import contacts, merging, pictures, selectors
 from messaging.delivery import accept
 from messaging.models import Contact, ContactAddress, ContactMerge
 from messaging.views.responses import get_conversation
@@ -33,6 +33,21 @@ class ContactView(StaffPermissionRequiredMixin, View):
         except ValidationError as error:
             return _page(request, contact, errors=error.messages)
         return redirect("messaging:contact", pk=contact.pk)
+
+
+class PictureView(StaffPermissionRequiredMixin, View):
+    """The contact's profile picture, as a provider reported it."""
+
+    permissions = ("messaging.view_contact",)
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        picture = pictures.of(get_object_or_404(Contact, pk=pk))
+        if picture is None:
+            raise Http404
+        response = HttpResponse(bytes(picture.content), content_type=picture.content_type)
+        response["Cache-Control"] = "private, max-age=3600"
+        response["X-Content-Type-Options"] = "nosniff"
+        return response
 
 
 def _change(request: HttpRequest, contact: Contact) -> Contact:
@@ -62,6 +77,7 @@ def _page(
 ) -> HttpResponse:
     context = {
         "contact": contact,
+        "has_picture": pictures.of(contact) is not None,
         "addresses": contact.addresses.all(),
         "conversations": selectors.conversations_of(contact),
         "merges": ContactMerge.objects.filter(

@@ -23,7 +23,7 @@ from messaging import calls, control, merging, reachability, selectors
 from messaging.delivery import accept
 from messaging.delivery.schedule import Times
 from messaging.forms import MAX_TEXT, NewMessageForm
-from messaging.inbox import personal
+from messaging.inbox import notes, personal, snooze
 from messaging.models import Conversation, Message
 from messaging.reachability import Reachability
 from messaging.views.calls import allow_sources
@@ -104,7 +104,10 @@ class ConversationView(StaffPermissionRequiredMixin, View):
     ) -> HttpResponse:
         since = timezone.now()
         selectors.mark_read(conversation)
-        page = selectors.message_page(conversation)
+        sees_notes = request.user.has_perm("messaging.view_note")
+        if sees_notes:
+            notes.mark_mentions_seen(conversation, user=user_of(request))
+        page = selectors.message_page(conversation, with_notes=sees_notes)
         may_call = request.user.has_perm("messaging.call_contact") and calls.is_possible(
             conversation
         )
@@ -123,6 +126,9 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             "may_send": request.user.has_perm("messaging.add_message"),
             "may_retry": request.user.has_perm("messaging.change_message"),
             "may_call": may_call,
+            "may_work": request.user.has_perm("messaging.change_conversation"),
+            "may_note": sees_notes and request.user.has_perm("messaging.add_note"),
+            "snoozes": snooze.choices(timezone.localtime()),
             "max_text": MAX_TEXT,
             "text": text or personal.draft(conversation, user=user_of(request)),
             "errors": errors or [],
@@ -152,7 +158,11 @@ class OlderMessagesView(StaffPermissionRequiredMixin, View):
             return HttpResponse(status=400)
         context = {
             "conversation": conversation,
-            "messages_page": selectors.message_page(conversation, before=before),
+            "messages_page": selectors.message_page(
+                conversation,
+                before=before,
+                with_notes=request.user.has_perm("messaging.view_note"),
+            ),
             "may_retry": request.user.has_perm("messaging.change_message"),
         }
         return render(request, "messaging/_messages.html", context)

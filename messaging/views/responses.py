@@ -15,7 +15,7 @@ def get_conversation(pk: int) -> Conversation:
 
     If it was joined to another one, that one is returned.
     """
-    conversations = Conversation.everything.select_related("channel", "contact")
+    conversations = Conversation.everything.select_related("channel", "contact", "assignee", "team")
     conversation: Conversation = get_object_or_404(conversations, pk=pk)
     if conversation.merged_into_id is not None:
         return get_conversation(conversation.merged_into_id)

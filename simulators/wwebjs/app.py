@@ -74,6 +74,7 @@ from simulators.wwebjs.tables import (
 __all__ = ["ACTIONS", "SCENARIOS", "WwebjsSettings", "WwebjsSimulator", "create_app", "describe"]
 
 WEB_VERSION = "2.3000.1043280533-sim"
+_CARD = "BEGIN:VCARD"
 _CHAT_ID = re.compile(r"\d+(-\d+)?@(c\.us|g\.us|lid|s\.whatsapp\.net|newsletter)")
 _SESSION_ID = re.compile(r"[\w-]+", re.ASCII)
 _BODY_SLACK = 1_000_000
@@ -390,6 +391,8 @@ class WwebjsSimulator(Simulator):
             # The capture does not show the outcome; the simulator sends nothing (capture 330).
             if content is not None and not isinstance(content, str):
                 raise ErrorResponse(500, '(t || "").match is not a function')
+            if options.get("parseVCards", True) is not False and str(content).startswith(_CARD):
+                return page.vcard(str(content))
             return page.text(content)
         if kind == "MessageMedia":
             file = _object(content)

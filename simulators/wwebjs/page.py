@@ -61,6 +61,13 @@ def contact(contact_id: str) -> Content:
     return Content("vcard", card, inner={"vcardFormattedName": user}, vcards=[card])
 
 
+def vcard(card: str) -> Content:
+    """A text that begins like a contact card (whatsapp-web.js, Injected/Utils.js)."""
+    name = re.search(r"^FN:(.*)$", card, re.MULTILINE)
+    inner = {"vcardFormattedName": name[1].strip()} if name else {}
+    return Content("vcard", card, inner=inner, vcards=[card])
+
+
 def poll(name: Any, options: Any, many_answers: bool) -> Content:
     """A poll (captures 339, 340)."""
     choices = [{"name": option, "localId": place} for place, option in enumerate(options or [])]

@@ -58,6 +58,7 @@ def test_a_conversation_is_changed_and_found_by_what_was_changed(
         ("unread=true", False),
         ("problem=true", False),
         ("unread=false&problem=false", True),
+        ("unread=false&search=orcamento", True),
         ("label=nenhum", False),
     ):
         results = api.get(f"{CONVERSATIONS}?{query}").json()["results"]
@@ -74,6 +75,19 @@ def test_a_conversation_is_changed_and_found_by_what_was_changed(
         answer = api.patch(url, wrong, format="json")
         assert (answer.status_code, field in answer.json()) == (400, True), wrong
     assert api.patch(url, {"status": "open", "assignee": None}, format="json").status_code == 200
+    Conversation.objects.update(unread_count=1)
+    Message.objects.create(
+        conversation=conversation, direction="out", status="rejected", decision="no_fallback",
+        created_at=timezone.now(),
+    )  # fmt: skip
+    for query in ("unread=false", "problem=false", "unread=true&problem=false&search=orcamento"):
+        assert api.get(f"{CONVERSATIONS}?{query}").json()["results"] == [], query
+    assert api.get(url).json()["window"] == {"open": False, "until": None}
+    written = timezone.now().replace(microsecond=0) - dt.timedelta(hours=1)
+    Conversation.objects.update(last_inbound_at=written)
+    window = api.get(url).json()["window"]
+    assert window["open"]
+    assert dt.datetime.fromisoformat(window["until"]) == written + dt.timedelta(hours=24)
     assert api.get("/api/labels/").json()[0]["name"] == "VIP"
     members = [{"id": staff.pk, "username": "ana", "name": "ana"}]
     assert api.get("/api/teams/").json() == [{"id": team.pk, "name": "Vendas", "members": members}]

@@ -687,6 +687,7 @@ def test_conversations_are_listed_latest_first(
         "snoozed_until": None,
         "labels": [],
         "created_at": results[0]["created_at"],
+        "window": {"open": False, "until": None},
         "reachable": {"official": True, "fallback": False, "why": ""},
         "controlled_by": "",
     }

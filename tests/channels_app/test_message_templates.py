@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from channels_app import message_templates
@@ -114,6 +116,26 @@ def test_a_failed_synchronization_changes_nothing_and_is_repeated_when_that_may_
         assert bool(sync_jobs()) == is_due
         ProcrastinateJob.objects.all().delete()
     assert MessageTemplate.objects.get().deleted_at is None
+
+
+def test_a_review_is_followed_by_looking_even_if_no_webhook_reports_its_end(
+    channel: Channel, graph: Provider
+) -> None:
+    simulator(graph).templates.add(
+        ACCOUNT, {"name": "t", "components": [BODY], "status": "PENDING"}
+    )
+    message_templates.synchronize(channel)
+    minutes = 2 * message_templates.REVIEW_EVERY
+    for change, is_due in (
+        ({}, True),
+        ({"updated_at": timezone.now() - dt.timedelta(days=3)}, False),
+        ({"status": "APPROVED", "updated_at": timezone.now()}, False),
+    ):
+        ProcrastinateJob.objects.all().delete()
+        MessageTemplate.objects.update(**change)
+        TemplateSync.objects.update(tried_at=timezone.now() - minutes)
+        message_templates.enqueue_due()
+        assert bool(sync_jobs()) == is_due
 
 
 def test_an_older_list_does_not_replace_a_newer_one(channel: Channel, graph: Provider) -> None:

@@ -40,6 +40,7 @@ from channels_app.providers.evolution import events as evolution_events
 from channels_app.providers.wwebjs import events as wwebjs_events
 from core import phone_numbers
 from messaging import contacts, merging, reachability, selectors
+from messaging.delivery.preview import preview
 from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import handlers
 from messaging.models import (
@@ -522,6 +523,45 @@ def test_the_new_owner_of_a_number_that_was_given_up_is_somebody_else(channel: C
             # A retry of what happened before the change joins nothing.
             apply(channel, *CHANGES["both"][0], late)
             assert Contact.objects.filter(merged_into=None).count() == 2
+
+
+def test_a_number_that_was_given_up_is_the_former_owners_only_in_what_they_wrote_before(
+    channel: Channel,
+) -> None:
+    """Without an id nothing else says who writes from it: WhatsApp passes numbers on."""
+    number = OLD[0].value
+    apply(channel, message(also=OLD, at=at(0), name="Ana"), *CHANGES["both"][0])
+    apply(channel, message(number, at=at(40)), message(number, at=at(70), name="Stranger"))
+    ana, other = Contact.objects.order_by("pk")
+    assert (ana.name, ana.phone_number, ana.conversations.get().messages.count()) == (
+        "Ana", NEW_NUMBER, 3,
+    )  # fmt: skip
+    assert (other.name, other.phone_number, other.user_id) == ("Stranger", number, None)
+    # A late one still finds the new owner's conversation, and one from before the former owner.
+    apply(channel, message(number, at=at(80)), message(also=OLD, at=at(30)))
+    counts = [one.conversations.get().messages.count() for one in (ana, other)]
+    assert counts == [4, 2]
+
+
+def test_nothing_is_sent_to_the_only_address_if_it_was_given_up(
+    wired: Channel, graph: Provider, wwebjs: Provider
+) -> None:
+    apply(wired, message(NUMBER, at=at(0)))
+    conversation = Conversation.objects.get()
+    sent = accept_to(conversation=conversation, text="oi")
+    apply(wired, *system(at(50), "user_changed_number", NUMBER))
+    conversation = Conversation.objects.select_related("contact", "channel").get()
+    reachable = reachability.of(conversation)
+    assert (reachable.any, "gave up" in reachable.why or "deixou" in reachable.why) == (False, True)
+    said = preview(user=None, conversation=conversation, text="oi")
+    assert (said.would, said.reason) == ("reject", "address_given_up")
+    deliver(sent)
+    assert trail(sent) == [("official", "rejected", "address_given_up")]
+    assert not graph.sends()
+    assert not wwebjs.sends()
+    # Whoever writes from it again can be answered.
+    apply(wired, message(NUMBER, at=at(70)))
+    assert reachability.of(Conversation.objects.get()).any
 
 
 def test_a_sender_only_in_contacts_is_the_sender(channel: Channel) -> None:

@@ -40,6 +40,15 @@ PAGES = {
         "messaging.view_conversation",
         "messaging.view_message",
     ),
+    "/conversations/{conversation}/panel/": (
+        "messaging.view_conversation",
+        "messaging.view_message",
+    ),
+    "/conversations/{conversation}/people/": (
+        "messaging.view_conversation",
+        "messaging.view_message",
+    ),
+    "/labels/": ("messaging.view_label",),
     "/messages/held/": ("messaging.view_message",),
     "/messages/{message}/": ("messaging.view_message",),
     "/media/{media}/": ("messaging.view_message",),
@@ -48,6 +57,7 @@ PAGES = {
     "/channels/": ("channels_app.view_channel",),
     "/channels/new/": ("channels_app.view_channel", "channels_app.add_channel"),
     "/channels/{channel}/": ("channels_app.view_channel",),
+    "/channels/{channel}/inbox/": ("channels_app.view_channel",),
     "/channels/{channel}/delete/": ("channels_app.view_channel", "channels_app.delete_channel"),
     "/channels/{channel}/session/dialog/": CHANGE_CHANNEL,
     "/channels/{channel}/session/disconnect/": CHANGE_CHANNEL,
@@ -66,6 +76,20 @@ ACTIONS = {
     ),
     "/conversations/{conversation}/ask/": (*READ_MESSAGES, "messaging.add_message"),
     "/conversations/{conversation}/call/": (*READ_MESSAGES, "messaging.call_contact"),
+    "/conversations/{conversation}/work/": (*READ_MESSAGES, "messaging.change_conversation"),
+    "/conversations/{conversation}/unread/": (*READ_MESSAGES, "messaging.change_conversation"),
+    "/conversations/{conversation}/labels/": (*READ_MESSAGES, "messaging.change_conversation"),
+    "/conversations/{conversation}/notes/": (
+        *READ_MESSAGES,
+        "messaging.view_note",
+        "messaging.add_note",
+    ),
+    "/conversations/{conversation}/panel/": (
+        *READ_MESSAGES,
+        "messaging.view_contact",
+        "messaging.change_contact",
+    ),
+    "/labels/": ("messaging.view_label", "messaging.change_label"),
     "/messages/{message}/retry/": ("messaging.view_message", "messaging.change_message"),
     "/messages/{message}/cancel/": ("messaging.view_message", "messaging.change_message"),
     "/messages/{message}/react/": (*READ_MESSAGES, "messaging.add_message"),
@@ -77,6 +101,7 @@ ACTIONS = {
     "/channels/new/": ("channels_app.view_channel", "channels_app.add_channel"),
     "/channels/{channel}/": ("channels_app.view_channel", "channels_app.change_channel"),
     "/channels/{channel}/delete/": ("channels_app.view_channel", "channels_app.delete_channel"),
+    "/channels/{channel}/inbox/": CHANGE_CHANNEL,
     "/channels/{channel}/test/": ("channels_app.view_channel", "channels_app.change_channel"),
     "/channels/{channel}/session/connect/": CHANGE_CHANNEL,
     "/channels/{channel}/session/check/": CHANGE_CHANNEL,
@@ -119,6 +144,7 @@ def test_all_pages_are_covered_by_these_tests() -> None:
         "held", "message", "confirm", "errors", "call", "fetch", "media", "contact",
         "ask_for_number", "costs", "cancel", "verdict", "counts",
         "react", "forward", "quick_replies", "delete_quick_reply",
+        "work", "unread", "people", "note", "label", "panel", "labels", "inbox",
         "templates", "send_template", "check_template",  # tests/pages/test_message_templates.py
         "list", "detail", "delete", "test",
         "connect", "check", "disconnect", "qr_dialog", "qr", "pairing", "install",
@@ -234,6 +260,7 @@ def test_staff_without_access_to_messages_start_on_another_page(
     assert client.get("/")["Location"] == page
     links = parse(client.get(page).content).all("a", href=None)
     targets = {link.attributes["href"] for link in links}
+    assert page in targets
     assert "/conversations/" not in targets
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateJob
 
 from channels_app.models import Channel
-from messaging import contacts
+from channels_app.providers.evolution import events as evolution_events
+from core import http_client
+from messaging import contacts, pictures
+from messaging.inbound import handlers
 from messaging.models import Contact, ContactMerge, Conversation, Message
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("plain_static")]
@@ -69,3 +75,43 @@ def test_a_customer_with_a_hidden_number_is_asked_for_it(
     question = Message.objects.get()
     assert (question.type, question.content["type"]) == ("interactive", "request_contact_info")
     assert question.content["action"] == {"name": "request_contact_info"}
+
+
+def test_a_profile_picture_is_fetched_by_a_job_when_it_is_another_one(
+    admin_client: Client,
+    channel: Channel,
+    make_channel: Callable[..., Channel],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    baileys = make_channel(
+        name="Oficina", kind="baileys", phone_number_id="", phone_number="+5511900000777",
+        instance_name="shop",
+    )  # fmt: skip
+    fetched: list[str] = []
+
+    def request(method: str, base: str, *rest: Any, **options: Any) -> http_client.Answer:
+        fetched.append(base)
+        return http_client.Answer(200, {}, b"\x89PNG\r\n\x1a\nrest")
+
+    monkeypatch.setattr(http_client, "request", request)
+    contact = conversation(channel, phone_number=NUMBER, name="Ana").contact
+    url = f"/contacts/{contact.pk}/picture/"
+    assert admin_client.get(url).status_code == 404
+    address = "https://pps.whatsapp.net/v/t61/1_n.jpg?oe="
+    for reported in (f"{address}1", f"{address}2", "https://example.com/1.jpg"):
+        data = {"remoteJid": f"{NUMBER[1:]}@s.whatsapp.net", "profilePicUrl": reported}
+        payload = {"event": "contacts.update", "instance": "", "data": [data]}
+        with transaction.atomic():
+            handlers.apply_events(evolution_events.read(payload), {"": baileys})
+        for job in ProcrastinateJob.objects.filter(task_name="messaging.fetch_picture"):
+            pictures.fetch(**job.args)
+        ProcrastinateJob.objects.all().delete()
+        if reported != "https://example.com/1.jpg":
+            picture = admin_client.get(url)
+            assert (picture.status_code, picture["Content-Type"]) == (200, "image/png")
+            assert url in admin_client.get(f"/contacts/{contact.pk}/").content.decode()
+    # What changes in the address is no other picture, and no other host is asked.
+    assert fetched == [f"{address}1"]
+    assert admin_client.get(url).status_code == 404
+    contact.refresh_from_db()
+    assert contact.name == "Ana"

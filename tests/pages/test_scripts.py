@@ -450,12 +450,12 @@ def test_the_list_is_filtered_while_typing(
 ) -> None:
     make_conversation(conversation.channel, "+5511999990001", "Bruno")
     page.goto("/conversations/")
-    expect(page.locator("#results .row")).to_have_count(2)
+    expect(page.locator("#list .row")).to_have_count(2)
 
-    page.get_by_placeholder("Name or number").press_sequentially("brun", delay=20)
+    page.get_by_placeholder("Search people and messages").press_sequentially("brun", delay=20)
 
-    expect(page.locator("#results .row")).to_have_count(1)
-    expect(page.get_by_placeholder("Name or number")).to_be_focused()
+    expect(page.locator("#list .row")).to_have_count(1)
+    expect(page.get_by_placeholder("Search people and messages")).to_be_focused()
     expect(page).to_have_url(re.compile("search=brun"))
 
 

@@ -156,7 +156,7 @@ def test_the_focus_moves_through_the_page_and_is_always_visible(
         focused = page.evaluate(FOCUSED)
         names.append(focused["name"])
         assert focused["outlined"], names
-        assert focused["inside"], names
+        assert focused["inside"], (names, focused)
     assert names[0] == "Skip to content"
     assert "Channels" in names
 

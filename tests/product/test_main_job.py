@@ -154,3 +154,48 @@ def test_an_incoming_message_appears_without_a_reload(
     expect(page.locator("article[data-message]", has_text="Olá, ainda tem vaga?")).to_be_visible(
         timeout=20_000
     )
+
+
+@pytest.mark.browser
+def test_two_people_see_each_other_and_what_the_other_one_does(
+    new_window: Callable[..., Page], api: Api, product: Product
+) -> None:
+    product.manage(
+        "shell", "-c",
+        "from django.contrib.auth.models import User;"
+        "User.objects.create_superuser('rita', password='uma-senha-longa', first_name='Rita')",
+    )  # fmt: skip
+    mine, hers = new_window(), new_window("rita", "uma-senha-longa")
+    open_conversation(mine, api, "+5511999990048")
+    hers.goto(mine.url)
+    presence = mine.locator("[data-presence]")
+    expect(presence).to_contain_text("Rita")
+    hers.locator("[data-composer] textarea").fill("Vou ver")
+    expect(presence).to_have_class("presence is-typing")
+
+    mine.locator(".assign > summary").click()
+    mine.locator("[data-people] [data-name=Rita]").click()
+    for page in (mine, hers):
+        expect(page.locator("summary.assign-button")).to_contain_text("Rita")
+
+    mine.locator(".more > summary").click()
+    mine.locator(".more-menu [data-note-toggle]").click()
+    note = mine.locator("[data-note-form] textarea")
+    expect(mine.locator("[data-composer]")).to_be_hidden()
+    note.press_sequentially("Dê 5 %, @ri")
+    expect(mine.locator("[data-note-people] [aria-selected=true]")).to_contain_text("Rita")
+    note.press("Enter")
+    note.press("Enter")
+    for page in (mine, hers):
+        expect(page.locator("article.note")).to_contain_text("Dê 5 %, @Rita")
+        expect(page.locator(".panel-note")).to_contain_text("Dê 5 %, @Rita")
+    # An answer of hers is told to me, who is about to write one.
+    mine.locator("[data-composer] textarea").fill("Claro, 5 %")
+    hers.locator("[data-composer] textarea").press("Enter")
+    expect(mine.locator("[data-answered]")).to_contain_text("Rita")
+
+    hers.close()
+    expect(presence).to_be_hidden()
+    texts = [one["text"] for one in api.get("/api/messages/", page_size=100)["results"]]
+    assert "Vou ver" in texts
+    assert not [text for text in texts if "Dê 5 %" in text]

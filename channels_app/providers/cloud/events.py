@@ -135,7 +135,7 @@ def _read_change(
     if name == "standby":
         field, value = "messages", _opened(value)
     people = [_person(contact) for contact in _dicts(value, "contacts")]
-    found = list(_parts(key, field, value, account_id, people))
+    found = list(_parts(key, field, value, account_id, people, at))
     if name == "standby":
         found = [_on_standby(event) for event in found]
     if field in _LISTS:
@@ -161,9 +161,14 @@ def _dated(event: Event, at: dt.datetime | None) -> Event:
 
 
 def _parts(
-    key: str, field: str, value: Mapping[str, Any], account_id: str, people: Sequence[_Person]
+    key: str,
+    field: str,
+    value: Mapping[str, Any],
+    account_id: str,
+    people: Sequence[_Person],
+    at: dt.datetime | None,
 ) -> Iterator[Event]:
-    """Yield everything in a change but the addresses in `contacts`."""
+    """Yield everything in a change but the addresses in `contacts`. `at` is its entry's time."""
     if field in ("messages", "smb_message_echoes"):
         for status in _dicts(value, "statuses"):
             yield _status(key, status)
@@ -184,7 +189,7 @@ def _parts(
         for entry in _dicts(value, "state_sync"):
             yield _saved_contact(key, entry)
     elif field == "messaging_handovers":
-        yield _handover(key, value)
+        yield _handover(key, value, at)
     elif field == "user_id_update":
         for update in _dicts(value, field):
             yield _id_update(key, update)
@@ -694,7 +699,7 @@ def _on_standby(event: Event) -> Event:
     return event
 
 
-def _handover(key: str, value: Mapping[str, Any]) -> Event:
+def _handover(key: str, value: Mapping[str, Any], at: dt.datetime | None) -> Event:
     """Read who has a conversation now (§10.4.9), as a notice in it."""
     type_, sender = str(value.get("type") or ""), _dict(value, "sender")
     part = _dict(value, type_)
@@ -705,10 +710,11 @@ def _handover(key: str, value: Mapping[str, Any]) -> Event:
     )
     if type_ not in ("control_passed", "control_taken") or not person.addresses:
         return UnsupportedEvent(key, f"handover:{type_}"[:100])
-    at = from_seconds(value.get("timestamp"))
+    at = from_seconds(value.get("timestamp")) or at
     found = contents.handover(part, taken=type_ == "control_taken")
-    # Without a time, two of them differ in what they contain.
-    mark = value.get("timestamp") or _digest(value)
+    # It has no id. Two of a second differ in what they contain, two of the same content in their
+    # time, which is that of the entry if they have none. A repetition by Meta differs in nothing.
+    mark = f"{int(at.timestamp()) if at else ''}:{_digest(part)}"
     name = f"{type_}:{mark}:{person.addresses[0].value}"
     return MessageEvent(
         channel_key=key,
@@ -724,7 +730,7 @@ def _handover(key: str, value: Mapping[str, Any]) -> Event:
 
 
 def _digest(value: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 # -- Ids -----------------------------------------------------------------------------------------

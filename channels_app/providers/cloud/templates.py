@@ -149,6 +149,11 @@ class Rendered:
     buttons: tuple[Button, ...] = ()
     cards: tuple[Rendered, ...] = ()
 
+    @property
+    def button_kinds(self) -> frozenset[str]:
+        """The kinds of all buttons, those of the cards included."""
+        return frozenset(button.kind for part in (self, *self.cards) for button in part.buttons)
+
     def as_text(self) -> str:
         """Return everything but the media as one WhatsApp text, each button on a line."""
         header = f"*{self.header}*" if self.header and "*" not in self.header else self.header

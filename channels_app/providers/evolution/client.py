@@ -294,9 +294,14 @@ def _reaction(message: OutboundMessage) -> dict[str, Any]:
     if not isinstance(emoji, str):
         raise failure(Rejected, "invalid_content")
     key = _key(message)
-    # In a group the key would have to name the author.
-    if key is None or (addresses.is_group(message.to) and not key["fromMe"]):
+    if key is None:
         raise failure(Rejected, "target_unknown")
+    if addresses.is_group(message.to) and not key["fromMe"]:
+        # In a group a message is known by its author, too: the key is passed to WhatsApp as it is.
+        author = message.quote.author if message.quote else ""
+        if not author:
+            raise failure(Rejected, "target_unknown")
+        key["participant"] = _chat(author)
     return {"key": key, "reaction": emoji}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from channels_app.providers.addresses import Address, Kind, named, unique
+from channels_app.providers.addresses import Address, Kind, is_lid, named, unique
 from channels_app.providers.contents import quote
 from channels_app.providers.events import (
     US,
@@ -354,7 +354,14 @@ def _author(data: Mapping[str, Any], party: _Party, outgoing: bool) -> dict[str,
         return {}
     person = _participant(_dict(data, "key"))
     name = _person_name(data.get("pushName"), person)
-    return {"author": {"id": person.address, "name": name}} if person.address or name else {}
+    if not (person.address or name):
+        return {}
+    author = {"id": person.address, "name": name}
+    # The group knows its message by this one, which is the hidden one in newer groups.
+    reported = _text(_dict(data, "key"), "participant")
+    if is_lid(reported) and reported != person.address:
+        author["lid"] = reported
+    return {"author": author}
 
 
 def _participant(key: Mapping[str, Any]) -> _Party:
@@ -622,8 +629,11 @@ def _contact(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     if party.phone_number and party.user_id:
         addresses = named(phone_number=party.phone_number, user_id=party.user_id, also=party.also)
         yield AddressEvent(channel, addresses)
-    if (party.phone_number or party.user_id) and name:
-        yield ContactEvent(channel, party.phone_number, name, user_id=party.user_id)
+    picture = _text(data, "profilePicUrl")[:2000]
+    if (party.phone_number or party.user_id) and (name or picture):
+        yield ContactEvent(
+            channel, party.phone_number, name, user_id=party.user_id, picture=picture
+        )
 
 
 def _group(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:

@@ -397,7 +397,7 @@ class WwebjsProvider:
 def request_body(message: OutboundMessage) -> dict[str, Any]:
     """Return the JSON of a send without its `chatId` (docs/providers/wwebjs.md §3). Pure.
 
-    It supports text, a location and a single contact; raises Rejected for anything else.
+    It supports text, a location and a single contact card; raises Rejected for anything else.
     """
     options = dict(SEND_OPTIONS)
     content: Any = message.content
@@ -417,8 +417,9 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
             described = {key: content[key] for key in ("name", "address") if content.get(key)}
             body = {**place, "description": described} if described else place
             return {"contentType": "Location", "content": body, "options": options}
-    if message.type == "contacts" and (contact := _only_contact(content)):
-        return {"contentType": "Contact", "content": {"contactId": contact}, "options": options}
+    if message.type == "contacts" and (card := _vcard(content)):
+        # A contact by its number would have the name that our phone has for it, or none.
+        return {"contentType": "string", "content": card, "options": options}
     raise failure(Rejected, "unsupported_type", message.type)
 
 
@@ -478,27 +479,40 @@ def _chats(quote: Quote | None, *, chat_id: str, lid: str) -> list[str]:
 
 
 def expresses(type_: str, content: Any) -> bool:
-    """Return whether the server can send this object: of contacts a single one with one number.
-
-    WhatsApp Web makes the card itself, by the number: all but the name would be lost.
-    """
-    if type_ != "contacts":
-        return True
-    if _only_contact(content) is None:
-        return False
-    [contact] = content["contacts"] if isinstance(content, Mapping) else content
-    return not any(contact[name] for name in contact if name not in ("name", "phones"))
+    """Return whether the server can send this object: a single contact with a name and numbers."""
+    return type_ != "contacts" or _vcard(content) is not None
 
 
-def _only_contact(content: Any) -> str | None:
-    """Return the number of one contact with one phone; the server supports nothing else."""
+def _vcard(content: Any) -> str | None:
+    """Return the card of one contact with one or more numbers; None for anything else (§3)."""
     contacts = content.get("contacts") if isinstance(content, Mapping) else content
     if not isinstance(contacts, list | tuple) or len(contacts) != 1:
         return None
-    phones = contacts[0].get("phones") if isinstance(contacts[0], Mapping) else None
-    if not isinstance(phones, list) or len(phones) != 1 or not isinstance(phones[0], Mapping):
+    [contact] = contacts
+    if not isinstance(contact, Mapping):
         return None
-    return re.sub(r"\D", "", str(phones[0].get("wa_id") or phones[0].get("phone") or "")) or None
+    phones = contact.get("phones")
+    if not isinstance(phones, list) or not phones:
+        return None
+    if any(contact[name] for name in contact if name not in ("name", "phones")):
+        return None
+    numbers = []
+    for phone in phones:
+        given = phone if isinstance(phone, Mapping) else {}
+        wa_id = re.sub(r"\D", "", str(given.get("wa_id") or given.get("phone") or ""))
+        if not wa_id:
+            return None
+        numbers.append((wa_id, _line(given.get("phone")) or f"+{wa_id}"))
+    named = contact.get("name")
+    name = _line(named.get("formatted_name") if isinstance(named, Mapping) else named)
+    name = re.sub(r"([\\,;])", r"\\\1", name or numbers[0][1])
+    lines = ["BEGIN:VCARD", "VERSION:3.0", f"N:;{name};;;", f"FN:{name}"]
+    lines += [f"TEL;type=CELL;waid={wa_id}:{shown}" for wa_id, shown in numbers]
+    return "\n".join([*lines, "END:VCARD"])
+
+
+def _line(value: Any) -> str:
+    return " ".join(value.split()) if isinstance(value, str) else ""
 
 
 def read_number_id(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) -> str | None:

@@ -10,6 +10,7 @@ document.addEventListener("htmx:configRequest", (event) => {
 document.addEventListener("htmx:responseError", (event) => {
   if (event.target.closest("[data-composer]")) return; // shows the error beside the text
   if (event.target.closest("[data-polls]")) return; // retries automatically
+  if (event.target.closest("[data-work], [data-menu-form], [data-note-form], [data-panel-body]") && event.detail.xhr.status === 400) return; // ../work.js
   if (event.target.closest("[data-checked]") && event.detail.xhr.status === 400) return; // shows its errors
   if (event.detail.xhr.status !== 401) toast(texts.requestFailed, "error");
 });

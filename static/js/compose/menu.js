@@ -23,7 +23,7 @@ export function attachMenu(form) {
     menu.hidden = false;
     const place = near.getBoundingClientRect();
     const { offsetWidth: width, offsetHeight: height } = menu;
-    const left = Math.min(Math.max(8, place.right - width), innerWidth - width - 8);
+    const left = Math.min(Math.max(8, outgoing ? place.right - width : place.left), innerWidth - width - 8);
     const below = place.bottom + 4;
     const top = below + height < innerHeight ? below : Math.max(8, place.top - height - 4);
     menu.style.left = `${left}px`;

@@ -29,7 +29,7 @@ export function show(html, version, { mine = false } = {}) {
   htmx.process(fresh);
   markFields();
   if (kind === "message") messageShown(known, fresh, mine);
-  if (kind === "call") callShown(known, fresh);
+  if (kind === "call" || kind === "note") callShown(known, fresh);
 }
 
 function replace(known, fresh) {

@@ -11,9 +11,17 @@ const HINT_AFTER_MS = 400;
 const NOT_ALLOWED = 4003; // signed out, or the user's permission was removed
 const hint = document.querySelector("[data-connection]");
 
+let current = null;
+
+/** Say something to the server, if it can be said now: what is lost is repeated by whoever says it. */
+export function send(frame) {
+  if (current?.socket?.readyState === WebSocket.OPEN) current.socket.send(JSON.stringify(frame));
+}
+
 export class Socket {
   constructor(query, since) {
     this.tries = 0;
+    current = this;
     this.watch(query, since);
   }
 
@@ -50,6 +58,7 @@ export class Socket {
       show(frame.html, frame.version);
       refreshSoon();
     }
+    document.dispatchEvent(new CustomEvent("alterna:frame", { detail: frame }));
     if (frame.kind === "refresh") refreshSoon();
     if (frame.kind === "alarms") {
       if (this.receivedAlerts) refreshSoon();
@@ -62,6 +71,7 @@ export class Socket {
       this.tries = 0;
       this.hint(false);
       document.dispatchEvent(new Event("alterna:times"));
+      document.dispatchEvent(new Event("alterna:ready"));
     }
     // Only these frames prove the page up to date: a push before another frame may have been lost.
     if (frame.kind === "ready" || frame.kind === "ping") this.since = frame.at;

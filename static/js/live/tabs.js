@@ -3,6 +3,8 @@
 const SHOWN = {
   all: (row) => row.status === "open",
   mine: (row, list) => row.status === "open" && row.assignee === list.user,
+  // Only the server knows; those that are shown stay.
+  mentions: (row) => document.querySelector(`.pane-list [data-live="${CSS.escape(row.live)}"]`) !== null,
   unread: (row) => "unread" in row,
   unassigned: (row) => row.status === "open" && !row.assignee,
   problem: (row) => "problem" in row,

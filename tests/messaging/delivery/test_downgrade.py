@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from channels_app.providers import engines, error_codes
 from channels_app.providers.base import Capabilities
+from channels_app.providers.cloud.templates import Button, Rendered
 from messaging import choices, content
 from messaging.delivery import downgrade
 from messaging.delivery.downgrade import Adapted, Refusal, adapt
@@ -181,13 +182,27 @@ def test_a_message_takes_the_best_form_that_the_route_carries(
     assert adapt(type_, text, value, by) == expected
 
 
-def test_a_template_that_is_not_stored_yet_is_rendered() -> None:
-    class Rendered:
-        def as_text(self) -> str:
-            return "Oi Ana"
-
-    adapted = adapt("template", "", template(), WWEBJS, template=Rendered())
-    assert adapted == Adapted("text", "Oi Ana", {}, ("template_as_text",))
+@pytest.mark.parametrize("where", ["buttons", "cards"])
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        *((kind, ("template_as_text",)) for kind in (
+            "quick_reply", "url", "phone_number", "copy_code", "otp")),
+        ("request_contact_info", ("template_as_text", "contact_request_as_text")),
+        *((kind, None) for kind in (
+            "flow", "catalog", "mpm", "spm", "voice_call", "order_details", "to_come")),
+    ],
+)  # fmt: skip
+def test_the_buttons_of_a_template_count_whether_or_not_a_send_names_them(
+    kind: str, expected: tuple[str, ...] | None, where: str
+) -> None:
+    own = Rendered(body="Oi", buttons=(Button(kind, "Ver", ""),))
+    rendered = own if where == "buttons" else Rendered(body="Oi", cards=(own,))
+    adapted = adapt("template", "Oi", template(), WWEBJS, template=rendered)
+    if expected is None:
+        assert adapted == Refusal("official_only")
+    else:
+        assert adapted == Adapted("text", "Oi", {}, expected)
 
 
 JSON = st.recursive(

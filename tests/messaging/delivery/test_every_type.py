@@ -9,8 +9,9 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
-from channels_app.models import Channel
+from channels_app.models import Channel, MessageTemplate
 from messaging.delivery import attempts
 from messaging.media import files as media
 from messaging.models import Message
@@ -125,6 +126,42 @@ def test_the_answer_to_numbered_options_is_understood(
     assert writes(wired, "1", to=again).context["chosen"]["title"] == "Sim"
     assert "chosen" not in writes(wired, "bom dia").context
     assert "chosen" not in writes(wired, "2", sender="+5511977776666").context
+
+
+def test_the_answer_to_the_quick_replies_of_a_template_is_understood(wired: Channel) -> None:
+    """A fallback sends the template as its text; the customer answers in words."""
+    parts = [
+        {"type": "BODY", "text": "Confirma?"},
+        {"type": "BUTTONS", "buttons": [
+            {"type": "QUICK_REPLY", "text": text} for text in ("Sim, confirmo", "Não")
+        ]},
+    ]  # fmt: skip
+    change_channel(wired, business_account_id="7")
+    for name, components in (("pergunta", parts), ("aviso", parts[:1])):
+        MessageTemplate.objects.create(
+            business_account_id="7", template_id=name, name=name, language="pt_BR",
+            category="UTILITY", status="APPROVED", components=components,
+            synced_at=timezone.now(), updated_at=timezone.now(),
+        )  # fmt: skip
+    payload = {"type": "button", "sub_type": "quick_reply", "index": "1",
+               "parameters": [{"type": "payload", "payload": "no-7"}]}  # fmt: skip
+    language = {"code": "pt_BR"}
+    asked, _ = (
+        accept(wired, REFUSED, type="template", text="", content=content)
+        for content in (
+            {"name": "pergunta", "language": language, "components": [payload]},
+            {"name": "aviso", "language": language},
+        )
+    )
+    deliver(asked)
+    deliver(_)
+    for words, id_, title in (
+        ("sim confirmo!", "Sim, confirmo", "Sim, confirmo"), ("NAO", "no-7", "Não"),
+    ):  # fmt: skip
+        chosen = {"message": str(asked.pk), "id": id_, "title": title}
+        assert writes(wired, words).context["chosen"] == chosen
+    # They have no numbers.
+    assert "chosen" not in writes(wired, "1").context
 
 
 def test_buttons_that_were_shown_as_buttons_have_no_numbers(wired: Channel) -> None:

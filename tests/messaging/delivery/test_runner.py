@@ -573,7 +573,7 @@ def test_the_per_minute_limit_counts_one_channel_only(
 
 
 def test_a_person_retries_by_the_official_api(wired: Channel, graph: Provider) -> None:
-    graph.plays("refused_131050")
+    graph.plays("refused_130403")
     message = accept(wired)
     deliver(message)
     version = message.version
@@ -635,7 +635,7 @@ def test_a_message_still_being_sent_cannot_be_retried(wired: Channel, wwebjs: Pr
 
 
 def test_a_second_click_does_not_retry_twice(wired: Channel, graph: Provider) -> None:
-    graph.plays("refused_131050")
+    graph.plays("refused_130403")
     message = accept(wired)
     deliver(message)
     sending.retry_message(message, route="official", user=None)
@@ -660,14 +660,20 @@ def test_a_retry_needs_a_usable_route(
         sending.retry_message(message, route="fallback", user=None)
 
 
-def test_a_person_cannot_override_a_customer_s_opt_out(
-    wired: Channel, graph: Provider, wwebjs: Provider
+@pytest.mark.parametrize(("code", "reason"), [("50", "opted_out"), ("03", "never_fall_back")])
+def test_a_person_cannot_override_what_forbids_the_fallback(
+    wired: Channel, graph: Provider, wwebjs: Provider, code: str, reason: str
 ) -> None:
-    message = accept(wired, customer(graph="50"))
+    message = accept(wired, customer(graph=code))
     deliver(message)
     assert message.decision == "never_fall_back"
-    with pytest.raises(sending.NotRetryable, match=str(policy.reason_text("never_fall_back"))):
+    with pytest.raises(sending.NotRetryable, match=str(policy.reason_text(reason))):
         sending.retry_message(message, route="fallback", user=None)
+    if reason == "opted_out":
+        # The official API would only refuse it again.
+        with pytest.raises(sending.NotRetryable, match=str(policy.reason_text(reason))):
+            sending.retry_message(message, route="official", user=None)
+        return
     # Retrying by the official API is allowed; the fallback stays forbidden whatever the result.
     sending.retry_message(message, route="official", user=None)
     graph.plays("refused_131047")

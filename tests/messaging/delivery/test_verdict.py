@@ -16,7 +16,7 @@ from django.utils import timezone, translation
 from channels_app.models import Channel, MessageTemplate
 from channels_app.providers import error_codes
 from channels_app.providers.cloud.templates import UNUSABLE
-from messaging import contacts
+from messaging import contacts, costs
 from messaging.delivery import accept as sending
 from messaging.delivery import policy
 from messaging.delivery.preview import preview
@@ -202,6 +202,18 @@ def _template_by_fallback(given: Setting) -> None:
     _breaker_open(given)
 
 
+def _flow_template_by_fallback(given: Setting) -> None:
+    """A send need not name the button of a form."""
+    button = {"type": "FLOW", "text": "Abrir", "flow_id": "1"}
+    given.template(
+        components=[
+            {"type": "BODY", "text": "Seu pedido saiu."},
+            {"type": "BUTTONS", "buttons": [button]},
+        ]
+    )
+    _breaker_open(given)
+
+
 def _hidden_number(given: Setting) -> None:
     conversation = contacts.conversation_with(given.channel, user_id="123456789012345@lid")
     given.message["conversation"] = conversation
@@ -216,6 +228,7 @@ SITUATIONS: list[tuple[Callable[[Setting], None], tuple[Any, ...], str | None]] 
     (_buttons, ("fall_back", "wwebjs", "131047", "refused"), None),
     (_only_official, ("reject", None, "131047", "fallback_refused"), None),
     (_template_by_fallback, ("fall_back", "wwebjs", "breaker_open", "breaker_open"), None),
+    (_flow_template_by_fallback, ("reject", None, "official_only", "fallback_refused"), None),
     (_closed, ("fall_back", "wwebjs", "131047", "refused"), None),
     (_closed_without_fallback, ("reject", None, "131047", "no_fallback"), None),
     (_new_chat_block, ("reject", None, "131047", "new_chats_stopped"), None),
@@ -337,7 +350,34 @@ def test_a_verdict_needs_few_queries(wired: Channel, graph: Provider, wwebjs: Pr
     conversation = Setting(wired, graph, wwebjs).wrote(dt.timedelta(hours=25))
     with CaptureQueriesContext(database) as queries:
         preview(user=None, conversation=conversation, text="Olá")
-    assert len(queries) <= 26
+    assert len(queries) <= 18
+
+
+@pytest.mark.django_db
+def test_the_free_messages_of_a_month_are_counted_to_the_end(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs, "FREE_SERVICE_MESSAGES", 2)
+    now = timezone.now()
+    message = accept(channel)
+    for number, (pricing, receipt) in enumerate(
+        [("marketing:regular", "read")] * 4
+        + [("service:free_customer_service", "read"), ("service:regular", "sent")]
+    ):
+        DeliveryAttempt.objects.create(
+            message=message, number=number + 1, connection=channel.primary, outcome="accepted",
+            pricing=pricing, receipt=receipt, started_at=now,
+        )  # fmt: skip
+
+    def is_free() -> bool:
+        costs.count_service_messages()
+        return costs.free_service_left(Channel.objects.get().primary, timezone.now())
+
+    assert is_free()
+    DeliveryAttempt.objects.filter(receipt="sent").update(receipt="delivered")
+    assert not is_free()
+    primary = Channel.objects.get().primary
+    assert costs.free_service_left(primary, now + dt.timedelta(days=32)), "a new month"
 
 
 # -- charges ---------------------------------------------------------------------------------------

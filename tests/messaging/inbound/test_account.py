@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import time_machine
+from django.db import transaction
+from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident
+from channels_app.providers.cloud.events import read as cloud_events
+from channels_app.providers.events import AccountEvent
+from messaging import selectors
+from messaging.inbound import account
 from messaging.inbound.replay import replay
 from messaging.models import Contact, Conversation, InboundEvent
 from simulators.base import only_digits
@@ -26,7 +33,10 @@ from tests.messaging.support import (
     trail,
 )
 
-pytestmark = pytest.mark.django_db
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("plain_static")]
 
 WABA = "102290129340398"
 TEMPLATE = {
@@ -41,7 +51,7 @@ def report(field: str, account_id: str = WABA, **value: Any) -> None:
     entry = {
         "id": account_id,
         # An event that is received twice is stored once.
-        "time": 1743451903 + InboundEvent.objects.count(),
+        "time": int(timezone.now().timestamp()) - 900 + InboundEvent.objects.count(),
         "changes": [{"field": field, "value": value}],
     }
     post({"object": "whatsapp_business_account", "entry": [entry]})
@@ -167,6 +177,69 @@ def test_each_report_raises_an_incident_that_its_opposite_or_a_day_ends(
     incidents.process_due()
     # An account that was deleted stays deleted.
     assert (Incident.objects.get().closed_at is None) == (reason == "account_deleted")
+
+
+_DISABLED = {"event": "DISABLED_UPDATE", "ban_info": {"waba_ban_state": "DISABLE"}}
+_REINSTATED = {"event": "DISABLED_UPDATE", "ban_info": {"waba_ban_state": "REINSTATE"}}
+_ALERT = {"entity_id": "1", "alert_type": "X", "alert_severity": "WARNING"}
+
+
+@pytest.mark.parametrize(
+    ("reports", "open_in_the_end"),
+    [
+        ([("account_update", _DISABLED), ("account_update", _REINSTATED)], []),
+        (
+            [("account_update", one) for one in (_DISABLED, _REINSTATED, _DISABLED)],
+            [("account", "account_disabled")],
+        ),
+        (
+            [
+                ("message_template_status_update", {**TEMPLATE, "event": "PAUSED"}),
+                ("message_template_status_update", {**TEMPLATE, "event": "DISABLED"}),
+                ("account_update", _DISABLED),
+            ],
+            [("account", "account_disabled"), ("account", "template_disabled")],
+        ),
+        (
+            [
+                ("account_alerts", {**_ALERT, "alert_status": "ACTIVE"}),
+                ("account_alerts", {**_ALERT, "alert_status": "RESOLVED"}),
+                ("security", {"display_phone_number": "5511900000001", "event": "PIN_CHANGED"}),
+            ],
+            [("notice", "pin_changed")],
+        ),
+    ],
+)
+def test_reports_in_any_order_end_in_the_incidents_that_the_latest_ones_mean(
+    channel: Channel, reports: list[tuple[str, dict[str, Any]]], open_in_the_end: list[Any]
+) -> None:
+    at = int(timezone.now().timestamp()) - 600
+    events = [
+        next(
+            event
+            for event in cloud_events(
+                {
+                    "entry": [
+                        {
+                            "id": WABA,
+                            "time": at + second,
+                            "changes": [{"field": field, "value": value}],
+                        }
+                    ]
+                }
+            )
+            if isinstance(event, AccountEvent)
+        )
+        for second, (field, value) in enumerate(reports)
+    ]
+    for order in itertools.permutations(events):
+        with transaction.atomic():
+            # Each is delivered twice.
+            for event in (*order, order[0]):
+                account.apply_account(channel, event)
+            found = incidents.current().values_list("kind", "reason")
+            assert sorted(found) == open_in_the_end, order
+            transaction.set_rollback(True)
 
 
 def test_many_incidents_of_one_kind_are_one_line(channel: Channel) -> None:
@@ -301,6 +374,30 @@ def test_no_fallback_sends_a_template_to_a_customer_who_stopped_marketing(
     deliver(answer)
     assert answer.route == "wwebjs"
     assert len(wwebjs.sends()) == 1
+
+
+def test_what_a_customer_refuses_is_offered_for_another_try_only_after_they_resumed(
+    wired: Channel, graph: Provider, api: APIClient
+) -> None:
+    """Meta refuses it, and knows the wish before its webhook tells us."""
+    content = {"name": "promo", "language": {"code": "pt_BR"}}
+    message = accept(wired, customer(graph="50"), type="template", text="", content=content)
+    deliver(message)
+    shown = selectors.messages().get(pk=message.pk)
+    assert (shown.status, shown.error_code) == ("rejected", "131050")
+    context = {"message": shown, "may_retry": True}
+    assert "retry-official" not in render_to_string("messaging/_message.html", context)
+    for route in ("official", "fallback"):
+        answer = api.post(f"/api/messages/{message.pk}/retry/", {"route": route}, format="json")
+        assert (answer.status_code, answer.json()["code"]) == (409, "not_retryable")
+    later = int(timezone.now().timestamp()) + 1
+    wish(wired, "resume", later, wa_id=only_digits(message.conversation.contact.phone_number or ""))
+    Contact.objects.update(marketing_wish_at=timezone.now() + dt.timedelta(seconds=1))
+    shown = selectors.messages().get(pk=message.pk)
+    context = {"message": shown, "may_retry": True}
+    assert "retry-official" in render_to_string("messaging/_message.html", context)
+    answer = api.post(f"/api/messages/{message.pk}/retry/", {"route": "official"}, format="json")
+    assert answer.status_code == 202
 
 
 def test_a_wish_of_a_category_that_is_not_known_is_named(channel: Channel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from messaging.delivery.accept import accept_message
 from messaging.inbound import handlers
 from messaging.inbound.replay import replay
 from messaging.live import publisher
-from messaging.models import Contact, Conversation, InboundEvent, Message
+from messaging.models import Contact, ContactMerge, Conversation, InboundEvent, Message
 from tests.messaging.support import deliver, envelope, post, read_events, trail
 from tests.pages.html import parse
 
@@ -185,8 +186,8 @@ def test_history_alone_alarms_nobody_and_opens_no_window(
     client.force_login(staff)
     client.cookies[settings.LANGUAGE_COOKIE_NAME] = "en"
     page = client.get(f"/conversations/{ana.pk}/").content.decode()
-    assert "24-hour window closed" in page
-    assert "The customer has not written yet" not in page
+    assert "Window closed" in page
+    assert "Has not written yet" not in page
     # Neither does joining and separating them.
     arrive(channel, "messages", **CHUNKS[5][1])
     merging.merge_by_hand(ana.contact, bia.contact, user=None)
@@ -238,16 +239,56 @@ def test_staff_name_a_contact_before_the_address_book_and_that_before_the_profil
 
 
 def test_joined_contacts_keep_the_name_that_stands_first() -> None:
-    at = timezone.now()
     ana, beto = (Contact(name=name) for name in ("Ana", "Beto"))
-    names.note_saved(beto, "Beto (oficina)", at)
-    names.adopt(ana, beto)
+    names.set_saved(beto, "Beto (oficina)")
+    names.adopt(ana, beto, saved="Beto (oficina)")
     assert (ana.name, ana.profile_name) == ("Beto (oficina)", "Ana")
-    assert names.give_back(ana, beto)
-    assert ana.name == "Ana"
     names.rename(beto, "Seu Beto")
-    names.adopt(ana, beto)
+    names.adopt(ana, beto, saved="Beto (oficina)")
     assert (ana.name, ana.named_by_staff) == ("Seu Beto", True)
+
+
+def test_a_name_belongs_to_the_address_book_and_to_the_address_that_it_was_given_to(
+    channel: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    """Two phones of the business have the customer; a third event removes them from one only."""
+    other = make_channel(phone_number="+5511900000002")
+    events = [
+        (channel, saved("Ana (A)", NOW - 50)),
+        (other, saved("Ana (B)", NOW - 40)),
+        (other, saved("", NOW - 30, "remove")),
+        (channel, {"contacts": [{"profile": {"name": "Aninha"}, "wa_id": ANA}],
+                   "messages": [text("wamid.N1", "oi", NOW - 60)]}),
+    ]  # fmt: skip
+    for order in list(itertools.permutations(events))[::3]:
+        with transaction.atomic():
+            for its_channel, value in order:
+                is_book = "state_sync" in value
+                arrive(its_channel, "smb_app_state_sync" if is_book else "messages", **value)
+            contact = Contact.objects.get()
+            assert (contact.name, contact.profile_name) == ("Ana (A)", "Aninha")
+            transaction.set_rollback(True)
+    for its_channel, value in (events[0], (channel, saved("Bia", NOW - 20, user_id=BIA))):
+        arrive(its_channel, "smb_app_state_sync", **value)
+    # The latest of several entries counts; an undo gives each their own.
+    ana, bia = Contact.objects.order_by("pk")
+    merging.merge_by_hand(ana, bia, user=None)
+    assert Contact.objects.get(pk=ana.pk).name == "Bia"
+    arrive(channel, "smb_app_state_sync", **saved("", NOW - 10, "remove", user_id=BIA))
+    arrive(other, "smb_app_state_sync", **saved("Bia (B)", NOW - 9, user_id=BIA))
+    assert Contact.objects.get(pk=ana.pk).name == "Bia (B)"
+    merging.undo(ContactMerge.objects.get(), user=None)
+    assert [one.name for one in Contact.objects.order_by("pk")] == ["Ana (A)", "Bia (B)"]
+
+
+def test_who_was_removed_from_the_address_book_before_anybody_knew_them_is_no_contact(
+    channel: Channel,
+) -> None:
+    arrive(channel, "smb_app_state_sync", **saved("Ana", NOW - 30, "remove"))
+    assert not Contact.objects.exists()
+    # It is remembered: an earlier entry that is late does not name them again.
+    arrive(channel, "smb_app_state_sync", **saved("Ana", NOW - 40))
+    assert Contact.objects.get().name == ""
 
 
 # -- another app has the conversation --------------------------------------------------------------
@@ -261,6 +302,22 @@ def handover(type_: str, at: int, **part: Any) -> tuple[str, dict[str, Any]]:
 
 def on_standby(id_: str, at: int) -> tuple[str, dict[str, Any]]:
     return "standby", {"standby": {"messages": [text(id_, "oi", at)]}}
+
+
+def test_each_hand_over_is_a_notice_of_its_own_and_a_repeated_one_is_not(channel: Channel) -> None:
+    _, value = handover("control_taken", NOW, new_owner_role="ai_agent")
+    del value["timestamp"]
+    for entry_time in (NOW - 20, NOW - 10, NOW - 10):
+        payload = envelope({**value, "metadata": {}}, None, field="messaging_handovers")
+        payload["entry"][0]["time"] = entry_time
+        payload["seen"] = InboundEvent.objects.count()
+        post(payload)
+    # Two of the same second that say different things.
+    for role in ("ai_agent", "escalation"):
+        field, value = handover("control_taken", NOW - 5, new_owner_role=role)
+        arrive(channel, field, **value)
+    times = Message.objects.order_by("created_at").values_list("created_at", flat=True)
+    assert [int(at.timestamp()) - NOW for at in times] == [-20, -10, -5, -5]
 
 
 TAKEN = handover("control_taken", NOW - 80, new_owner_role="ai_agent")

@@ -8,8 +8,12 @@ import pytest
 from django.template.loader import render_to_string
 
 from channels_app.models import Channel
+from channels_app.providers.base import OutboundMessage
+from channels_app.providers.evolution.client import object_request
 from messaging import selectors
-from messaging.models import Contact, Conversation, InboundEvent, Message
+from messaging.delivery import runner
+from messaging.delivery.accept import accept_message
+from messaging.models import Contact, Conversation, DeliveryAttempt, InboundEvent, Message
 from messaging.templatetags.conversations import contact_name, preview
 from tests.factories import change_channel
 from tests.messaging.field_cases import receive_evolution
@@ -69,6 +73,34 @@ def test_a_group_has_its_name_and_reactions_of_several_people(baileys: Channel) 
     assert contact_name(message.conversation.contact) == "Clientes VIP"
     people = {one["by"]: one["emoji"] for one in message.reactions}
     assert people == {"+5511988887777": "👍", "+5511988887766": "👍"}
+
+
+def test_a_reaction_to_a_message_of_a_group_names_its_author(baileys: Channel) -> None:
+    """The group knows a message by the address that it reported, a hidden one in newer groups."""
+    receive_evolution(
+        baileys,
+        [
+            written("oi", "3A1"),
+            written("olá", "3A2", participant="123@lid", participantAlt="5511988887755@c.us"),
+        ],
+    )
+    keys = []
+    for target in Message.objects.order_by("provider_message_id"):
+        content = {"message": str(target.pk), "emoji": "👍"}
+        reaction = accept_message(
+            conversation=target.conversation, user=None, type="reaction", content=content
+        ).message
+        attempt = DeliveryAttempt(message=reaction, number=1, connection=baileys.primary)
+        outbound = runner.outbound(reaction, attempt)
+        assert isinstance(outbound, OutboundMessage)
+        path, body = object_request(outbound)
+        assert path.startswith("/message/sendReaction/")
+        keys.append(body["key"])
+    assert keys == [
+        {"id": "3A1", "remoteJid": GROUP, "fromMe": False,
+         "participant": "5511988887777@s.whatsapp.net"},
+        {"id": "3A2", "remoteJid": GROUP, "fromMe": False, "participant": "123@lid"},
+    ]  # fmt: skip
 
 
 def test_a_group_without_a_known_name_has_one_for_people(baileys: Channel) -> None:

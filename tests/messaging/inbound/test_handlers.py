@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.db.models.signals import post_init
 from django.utils import timezone
 
 from channels_app.models import Channel
 from channels_app.providers.events import MessageEvent
-from messaging import selectors
+from messaging import contacts, selectors
 from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import handlers, pending_events, reader
 from messaging.inbound.authentication import Received
@@ -435,6 +435,77 @@ def test_repeated_and_reordered_events_give_the_same_result(
     for number, payload in enumerate([*reversed(events), *events]):
         receive({**payload, "told": number})
     assert state() == end == ("read", 2, 1, 0)
+
+
+_PREVIEW = {"type": "unsupported", "text": None, "errors": [{"code": 131051, "title": "x"}]}
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        _PREVIEW,
+        _PREVIEW | {"unsupported": {"type": "edit"}},
+        {"type": "unknown", "text": None},
+    ],
+)
+def test_a_message_that_first_came_without_its_content_is_filled_as_if_it_had_come_with_it(
+    channel: Channel, without: dict[str, Any]
+) -> None:
+    """In any order and repeated: content, quote, answer, unread, window, name."""
+    asked = Message.objects.create(
+        conversation=contacts.conversation_with(channel, phone_number="+5511999990000"),
+        direction="in", text="Qual?", provider_message_id="wamid.Q",
+        created_at=timezone.now() - dt.timedelta(days=400),
+    )  # fmt: skip
+    context = {"id": "wamid.Q", "forwarded": True}
+    whole = text("Este", channel=channel, name="Ana", context=context)
+    empty = text(channel=channel, **without)
+
+    def state() -> Any:
+        message = Message.objects.exclude(pk=asked.pk).get()
+        conversation = Conversation.objects.select_related("contact").get()
+        return (
+            [message.type, message.text, message.content, message.context, message.reply_to],
+            [conversation.unread_count, conversation.last_inbound_at, conversation.contact.name],
+        )
+
+    ends = []
+    for order in ([whole], [empty, whole], [whole, empty], [empty, whole, empty, whole]):
+        with transaction.atomic():
+            for number, payload in enumerate(order):
+                receive({**payload, "seen": number})
+            ends.append(state())
+            transaction.set_rollback(True)
+    assert ends == [ends[0]] * 4
+    assert ends[0][0][:2] == ["text", "Este"]
+    assert (ends[0][0][4], ends[0][1][0], ends[0][1][2]) == (asked, 1, "Ana")
+
+
+def test_a_filled_message_keeps_how_it_came_and_gets_its_file(channel: Channel) -> None:
+    image = {"type": "image", "text": None, "image": {"id": "1", "mime_type": "image/jpeg"}}
+    for seen, payload in enumerate((_PREVIEW, image)):
+        receive({**text(channel=channel, **payload), "seen": seen})
+    message = Message.objects.get()
+    assert (message.type, message.media is not None, message.version) == ("image", True, 2)
+    assert "error" not in message.context
+
+
+def test_a_call_of_the_official_api_opens_the_window_and_names_its_caller(channel: Channel) -> None:
+    call = {
+        "id": "wacid.1", "event": "connect", "direction": "USER_INITIATED",
+        "from": "5511999990000", "timestamp": str(int(timezone.now().timestamp()) - 60),
+    }  # fmt: skip
+    caller = {"profile": {"name": "Ana", "username": "ana"}, "wa_id": "5511999990000"}
+    value = {"calls": [call], "contacts": [caller]}
+    for event in ("connect", "terminate"):
+        call["event"] = event
+        receive(envelope(value, channel, field="calls"))
+        conversation = Conversation.objects.get()
+        assert (conversation.contact.name, conversation.contact.username) == ("Ana", "ana")
+        assert conversation.unread_count == 1
+        assert conversation.last_inbound_at is not None
+        age = timezone.now() - conversation.last_inbound_at
+        assert dt.timedelta(seconds=59) < age < dt.timedelta(seconds=90)
 
 
 def test_the_conversation_list_shows_received_messages(channel: Channel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import zoneinfo
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from channels_app import opening_hours
 from core import search_text
-from messaging.inbox import answer_rules, states, variables
+from messaging.inbox import answer_rules, snooze, states, variables
 from messaging.inbox.answer_rules import Texts, Waiting
 
 HOURS: dict[str, Any] = {
@@ -166,3 +167,54 @@ def test_texts_are_folded_as_the_database_folds_them(text: str) -> None:
 
 
 FOLDED = search_text.ACCENTED + search_text.MARKS
+
+
+@pytest.mark.parametrize(
+    ("now", "offered"),
+    [
+        ("2026-11-30T08:00", {"later": "30T11:00", "tomorrow": "01T09:00", "monday": "07T09:00"}),
+        ("2026-11-30T08:01", {"later": "30T12:00", "tomorrow": "01T09:00", "monday": "07T09:00"}),
+        ("2026-11-30T18:00", {"later": "30T21:00", "tomorrow": "01T09:00", "monday": "07T09:00"}),
+        ("2026-11-30T18:01", {"tomorrow": "01T09:00", "monday": "07T09:00"}),
+        ("2026-11-30T22:30", {"tomorrow": "01T09:00", "monday": "07T09:00"}),
+        ("2026-12-05T00:00", {"later": "05T03:00", "tomorrow": "06T09:00", "monday": "07T09:00"}),
+        ("2026-12-06T20:00", {"tomorrow": "07T09:00"}),  # a Sunday
+    ],
+)
+def test_a_conversation_can_be_snoozed_until_a_full_hour_or_a_morning(
+    now: str, offered: dict[str, str]
+) -> None:
+    moment = dt.datetime.fromisoformat(now).replace(tzinfo=zoneinfo.ZoneInfo("America/Sao_Paulo"))
+    found = {choice.name: choice.until for choice in snooze.choices(moment)}
+    assert {name: f"{until:%dT%H:%M}" for name, until in found.items()} == offered
+    assert sorted(found.values()) == list(found.values())
+    assert all(until > moment for until in found.values())
+    assert all(snooze.time_of(name, moment) == until for name, until in found.items())
+    assert snooze.time_of("at", moment) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "periods"),
+    [
+        ("", []),
+        ("08:00-12:00, 13:00-18:00", [["08:00", "12:00"], ["13:00", "18:00"]]),
+        ("8-12; 13:30 – 18h", [["08:00", "12:00"], ["13:30", "18:00"]]),
+        ("8h às 18h30", [["08:00", "18:30"]]),
+        ("20:00-02:00", [["20:00", "02:00"]]),
+        ("0-24", [["00:00", "24:00"]]),
+        ("8", None),
+        ("8-8", None),
+        ("8-25", None),
+        ("24-8", None),
+        ("fechado", None),
+    ],
+)
+def test_opening_hours_are_read_as_people_write_them(
+    written: str, periods: list[list[str]] | None
+) -> None:
+    if periods is None:
+        with pytest.raises(ValueError):
+            opening_hours.from_text(written)
+        return
+    assert opening_hours.from_text(written) == periods
+    assert opening_hours.from_text(opening_hours.to_text(periods)) == periods

@@ -181,6 +181,44 @@ def test_the_list_is_searched_by_contact_and_by_message_and_filters_combine(
     assert found(search="joao", unread=True, channel=0) == set()
 
 
+def test_a_search_looks_in_what_the_other_filters_leave(
+    conversation: Conversation, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "MAX_FOUND", 2)
+    monkeypatch.setattr(search, "NEWEST", 2)
+    now = timezone.now()
+    other = contacts.conversation_with(channel, phone_number="+5511977771234", name="Bia")
+    Conversation.objects.filter(pk=other.pk).update(unread_count=1)
+    write(other, "um recibo", created_at=now - dt.timedelta(hours=1))
+    for minute in range(5):
+        write(conversation, "outro recibo", created_at=now - dt.timedelta(minutes=minute))
+
+    def found(**filters: Any) -> set[int]:
+        return set(
+            selectors.conversation_list(search="recibos", **filters).values_list("pk", flat=True)
+        )
+
+    assert found() == {conversation.pk}  # the newest two
+    assert found(unread=True) == {other.pk}
+    assert found(unread=False, attention=False) == {conversation.pk}
+
+
+def test_the_words_follow_the_name_of_a_file_and_a_deletion_for_everyone(
+    conversation: Conversation,
+) -> None:
+    media = Media.objects.create(state="waiting")
+    message = write(conversation, type="document", media=media, content={"caption": "segue"})
+    assert search.conversations_with("proposta") == []
+    Media.objects.filter(pk=media.pk).update(filename="Proposta final.pdf")
+    assert search.conversations_with("proposta segue") == [conversation.pk]
+    message.revoked_at = timezone.now()
+    message.save()
+    assert search.conversations_with("proposta") == []
+    Media.objects.filter(pk=media.pk).update(filename="Proposta 2.pdf")
+    assert search.messages_with("proposta", selectors.messages()) == []
+    assert search.latest_hits("segue", selectors.messages(), [conversation.pk]) == []
+
+
 def test_a_jump_to_a_date_shows_the_messages_from_then_on(conversation: Conversation) -> None:
     noon = dt.datetime(2026, 3, 1, 12, tzinfo=timezone.get_current_timezone())
     made = [

@@ -17,6 +17,7 @@ from django.utils import timezone
 from accounts.models import Team
 from channels_app.models import Channel
 from messaging import contacts, merging, selectors
+from messaging.delivery.accept import accept_message
 from messaging.inbox import auto_answers, custom_fields, notes, personal, quick_replies, work
 from messaging.live import frames
 from messaging.models import AutomaticAnswer, Contact, Conversation, Message, Note, QuickReply
@@ -24,9 +25,11 @@ from tests.factories import change_channel
 from tests.messaging.support import deliver_due, envelope, post, read_events
 
 if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
     from tests.conftest import Provider
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("plain_static")]
 
 NUMBER = "+5511988887777"
 
@@ -186,6 +189,36 @@ def test_notes_and_custom_fields_follow_a_merge_and_its_undo(channel: Channel, s
             custom_fields.change(contact, wrong)
 
 
+def test_what_people_did_with_a_conversation_is_found_in_the_one_that_it_is_joined_to(
+    channel: Channel, staff: User, make_user: Callable[..., User]
+) -> None:
+    users = [f"BR.{number}" for number in range(4)]
+    made = [contacts.conversation_with(channel, user_id=user_id) for user_id in users]
+    bia = make_user("messaging.view_conversation")
+    for number, one in enumerate(made):
+        work.change(one, labels=[f"L{number}"])
+        notes.add(one, f"N{number}", user=staff)
+    work.change(made[3], assignee=staff)
+    personal.save_draft(made[2], "Olá", user=staff)
+    personal.save_draft(made[3], "Oi", user=bia)
+    personal.save_draft(made[2], "Bom dia", user=bia)
+    # The last into the one before it, and so on: three steps.
+    for number in (2, 1, 0):
+        contact = Contact.objects.get(pk=made[number].contact_id)
+        merging.merge_by_hand(contact, made[number + 1].contact, user=staff)
+    target = Conversation.objects.get()
+    assert target == made[0]
+    assert [note.text for note in notes.of(target.pk)] == ["N0", "N1", "N2", "N3"]
+    assert set(target.labels.values_list("name", flat=True)) == {"L0", "L1", "L2", "L3"}
+    assert target.assignee == staff
+    assert [personal.draft(target, user=user) for user in (staff, bia)] == ["Olá", "Bom dia"]
+    notes.add(Conversation.everything.get(pk=made[3].pk), f"@{staff.username}", user=staff)
+    assert notes.mentioning(staff) == {made[3].pk: target.pk}
+    notes.mark_mentions_seen(target, user=staff)
+    assert notes.mentioning(staff) == {}
+
+
+@pytest.mark.usefixtures("plain_static")
 def test_open_pages_follow_changes_and_those_who_may_see_them_notes(
     channel: Channel, staff: User, make_user: Callable[..., User]
 ) -> None:
@@ -305,3 +338,36 @@ def test_a_greeting_is_an_ordinary_message_once_a_day_and_leaves_the_customer_un
         clock.shift(86_400)
         arrive(wired, "wamid.4")
         assert auto_answers.answer_new_messages() == 0
+
+
+def test_an_automatic_answer_is_decided_under_the_lock_is_never_late_and_marked(
+    wired: Channel, graph: Provider, staff: User, api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_channel(wired, greeting="Olá!")
+    monkeypatch.setattr(auto_answers, "BATCH", 1)
+    with time_machine.travel("2026-11-30T15:00:00Z", tick=False) as clock:
+        made = arrive(wired)
+        now = timezone.now()
+        # Between the decision and the lock, a person answers.
+        channel = Channel.objects.get(pk=wired.pk)
+        accept_message(conversation=made, user=staff, text="Pois não?")
+        clock.shift(1)
+        assert not auto_answers._send(made, "greeting", channel, now=now)
+        assert not AutomaticAnswer.objects.exists()
+        # However many customers write at once, all are answered.
+        for number in range(3):
+            sender = {"from": f"551198888777{number}"}
+            value = {"messages": [{"id": f"wamid.B{number}", "type": "text", "text": {"body": "Oi"},
+                                   "timestamp": str(int(now.timestamp())), **sender}]}  # fmt: skip
+            post(envelope(value, wired))
+        read_events()
+        assert auto_answers.answer_new_messages() == 3
+        message = AutomaticAnswer.objects.order_by("pk")[0].message
+        assert message is not None
+        assert api.get(f"/api/messages/{message.pk}/").json()["automatic"] == "greeting"
+        # It waited too long.
+        clock.shift(16 * 60)
+        deliver_due()
+        assert [body["text"]["body"] for body in graph.sends()] == ["Pois não?"]
+        message.refresh_from_db()
+        assert (message.decision, message.overdue_at) == ("deadline_passed", None)

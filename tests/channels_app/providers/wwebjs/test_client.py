@@ -456,15 +456,34 @@ def test_a_location_has_its_name_in_an_object() -> None:
     assert bare["content"] == {"latitude": 1, "longitude": 2}
 
 
-@pytest.mark.parametrize("phone", [{"phone": "+55 11 97777-6666"}, {"wa_id": "5511977776666"}])
-def test_a_card_with_one_phone_is_sent_as_a_contact(phone: dict[str, str]) -> None:
-    cards: Any = [{"name": {"formatted_name": "A"}, "phones": [phone]}]
+@pytest.mark.parametrize(
+    ("name", "phones", "lines"),
+    [
+        (
+            {"formatted_name": "Ana\nda, Loja"},
+            [{"phone": "+55 11 97777-6666"}],
+            ["N:;Ana da\\, Loja;;;", "FN:Ana da\\, Loja",
+             "TEL;type=CELL;waid=5511977776666:+55 11 97777-6666"],
+        ),
+        (
+            None,
+            [{"wa_id": "5511977776666"}, {"phone": "11 3333-4444", "wa_id": "551133334444"}],
+            ["N:;+5511977776666;;;", "FN:+5511977776666",
+             "TEL;type=CELL;waid=5511977776666:+5511977776666",
+             "TEL;type=CELL;waid=551133334444:11 3333-4444"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_contact_is_sent_as_a_card_with_its_name(
+    name: Any, phones: list[dict[str, str]], lines: list[str]
+) -> None:
+    cards: Any = [{"name": name, "phones": phones}]
     for content in (cards, {"contacts": cards}):
         body = request_body(text_message(type="contacts", text="", content=content))
-        assert (body["contentType"], body["content"]) == (
-            "Contact",
-            {"contactId": "5511977776666"},
-        )
+        assert body["contentType"] == "string"
+        assert "parseVCards" not in body["options"]
+        card = body["content"].splitlines()
+        assert card == ["BEGIN:VCARD", "VERSION:3.0", *lines, "END:VCARD"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,21 @@
+"""What people have chosen for themselves: appearance, sounds, signature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from accounts.models import Profile
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+
+def of(user: User) -> Profile:
+    """Return the person's choices; the defaults, not stored, if they have made none."""
+    return Profile.objects.filter(user=user).first() or Profile(user=user)
+
+
+def signature_of(user: User) -> str:
+    """Return the line that the person puts under their messages, or ""."""
+    profile = of(user)
+    return profile.signature if profile.signature_on else ""

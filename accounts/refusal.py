@@ -1,0 +1,26 @@
+"""What a person is told who may not do something: what is missing, and whom to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.utils.translation import gettext as _
+
+from accounts import people, roles, team
+
+MOST_NAMES = 3
+
+
+def words(permissions: Iterable[str]) -> str:
+    """Return a sentence that names the role that has these permissions, and the administrators."""
+    role = roles.lowest_with(permissions)
+    if role:
+        missing = _("This needs the role “%(role)s” or a higher one.") % {
+            "role": roles.LABELS[role]
+        }
+    else:
+        missing = _("This needs rights that no ready-made role has.")
+    names = [people.names_of(user)[0] for user in team.administrators()[:MOST_NAMES]]
+    if not names:
+        return missing
+    return missing + " " + _("Ask %(names)s.") % {"names": ", ".join(names)}
