@@ -4,6 +4,7 @@ from django.urls import path
 
 from messaging.views import (
     calls,
+    compose,
     contacts,
     conversations,
     costs,
@@ -74,5 +75,13 @@ urlpatterns = [
     path("conversations/<int:pk>/verdict/", verdict.VerdictView.as_view(), name="verdict"),
     path("media/<uuid:pk>/", messages.MediaView.as_view(), name="media"),
     path("help/errors/", errors.ErrorTableView.as_view(), name="errors"),
+    path("messages/<uuid:pk>/react/", compose.ReactView.as_view(), name="react"),
+    path("messages/<uuid:pk>/forward/", compose.ForwardView.as_view(), name="forward"),
+    path("quick-replies/", compose.QuickRepliesView.as_view(), name="quick_replies"),
+    path(
+        "quick-replies/<int:pk>/delete/",
+        compose.DeleteQuickReplyView.as_view(),
+        name="delete_quick_reply",
+    ),
     path("messages/<uuid:pk>/retry/", messages.RetryView.as_view(), name="retry"),
 ]

@@ -102,7 +102,7 @@ class Verdict:
 
     `rule` is the policy's reason for the step. `refusals` are the routes that would not send it, in
     their order. `until` is the end of a wait. `then` is what follows if the route refuses the
-    message after all, or after the wait.
+    message after all, or after the wait; its `then` is what follows if that one refuses, too.
     """
 
     would: Would
@@ -172,7 +172,7 @@ def _verdict(
         if looks_ahead:
             refused = replace(attempt, outcome=Outcome.REJECTED, error_code=error_codes.NO_REASON)
             then = _verdict(
-                message, [*made, refused], rules, limits, situation, now=now, looks_ahead=False
+                message, [*made, refused], rules, limits, situation, now=now, looks_ahead=True
             )
         is_primary = step.route == rules.primary.route
         return Verdict(

@@ -29,10 +29,14 @@ def save_draft(conversation: Conversation, text: str, *, user: User) -> None:
         raise ValidationError({"text": _("At most 8000 characters.")})
     if not is_storable(text):
         raise ValidationError({"text": _("The text contains a character that cannot be stored.")})
+    if not text:
+        mine = PersonalState.objects.filter(user=user, conversation=conversation)
+        mine.exclude(draft="").update(draft="", draft_at=None)
+        return
     PersonalState.objects.update_or_create(
         user=user,
         conversation=conversation,
-        defaults={"draft": text, "draft_at": timezone.now() if text else None},
+        defaults={"draft": text, "draft_at": timezone.now()},
     )
 
 

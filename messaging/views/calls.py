@@ -34,7 +34,9 @@ class CallView(StaffPermissionRequiredMixin, View):
         return response
 
 
-def allow_form_action(origin: str, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """Allow forms to redirect to the origin: Chromium applies `form-action` to redirects."""
-    decorate = csp_update({"form-action": [origin]})
+def allow_sources(
+    sources: dict[str, list[str]], request: HttpRequest, response: HttpResponse
+) -> HttpResponse:
+    """Add sources to directives of the page's content security policy."""
+    decorate = csp_update(sources)
     return cast("HttpResponse", decorate(lambda _request: response)(request))

@@ -6,6 +6,7 @@ import datetime as dt
 import uuid
 from typing import Any
 
+from csp.constants import SELF, WASM_UNSAFE_EVAL
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -22,10 +23,10 @@ from messaging import calls, control, merging, reachability, selectors
 from messaging.delivery import accept
 from messaging.delivery.schedule import Times
 from messaging.forms import MAX_TEXT, NewMessageForm
-from messaging.inbox import finding, notes, snooze
+from messaging.inbox import finding, notes, personal, snooze
 from messaging.models import Conversation, Message
 from messaging.reachability import Reachability
-from messaging.views.calls import allow_form_action
+from messaging.views.calls import allow_sources
 from messaging.views.inbox import inbox_list
 from messaging.views.responses import get_conversation, is_htmx, render_bubble
 
@@ -80,6 +81,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             return self._rejected(request, conversation, text, [_("Please send it again.")])
         except ValidationError as error:
             return self._rejected(request, conversation, text, error.messages)
+        personal.save_draft(conversation, "", user=user_of(request))
         if not is_htmx(request):
             return HttpResponseRedirect(request.path)
         return render_bubble(request, accepted.message)
@@ -137,14 +139,19 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             "may_note": sees_notes and request.user.has_perm("messaging.add_note"),
             "snoozes": snooze.choices(timezone.localtime()),
             "max_text": MAX_TEXT,
-            "text": text,
+            "text": text or personal.draft(conversation, user=user_of(request)),
             "errors": errors or [],
             "key": uuid.uuid4(),
             "since": since,
             "contact_addresses": conversation.contact.addresses.all(),
         }
         response = render(request, "messaging/conversation.html", context, status=status)
-        return allow_form_action(wavoip.ORIGIN, request, response) if may_call else response
+        # The encoder of voice messages is WebAssembly.
+        sources = {"script-src": [SELF, WASM_UNSAFE_EVAL]}
+        if may_call:
+            # Chromium applies `form-action` to redirects.
+            sources["form-action"] = [wavoip.ORIGIN]
+        return allow_sources(sources, request, response)
 
 
 class OlderMessagesView(StaffPermissionRequiredMixin, View):
@@ -225,19 +232,20 @@ def _control(conversation: Conversation) -> dict[str, str]:
 def composed_message(request: HttpRequest, text: str) -> dict[str, Any]:
     """Return the composer's message: a text, or an upload with the text as its caption.
 
-    Raises ValidationError if the time at which to send it is none.
+    Raises ValidationError if one of its times is none.
     """
-    times = {"times": Times(send_at=_send_at(request))}
-    return {**_composed_content(request, text), **times}
+    times = Times(send_at=_time(request, "send_at"), deliver_by=_time(request, "deliver_by"))
+    reply_to = request.POST.get("reply_to") or None
+    return {**_composed_content(request, text), "times": times, "reply_to": reply_to}
 
 
-def _send_at(request: HttpRequest) -> dt.datetime | None:
-    """Return the time that was chosen, which is in the installation's time zone; None for now."""
+def _time(request: HttpRequest, name: str) -> dt.datetime | None:
+    """Return the time that was chosen, which is in the installation's time zone; None for none."""
     field = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M"])
     try:
-        chosen: dt.datetime | None = field.clean(request.POST.get("send_at", ""))
+        chosen: dt.datetime | None = field.clean(request.POST.get(name, ""))
     except ValidationError as error:
-        raise ValidationError({"send_at": error.messages}) from None
+        raise ValidationError({name: error.messages}) from None
     return chosen
 
 
@@ -245,7 +253,11 @@ def _composed_content(request: HttpRequest, text: str) -> dict[str, Any]:
     upload = request.POST.get("media", "")
     if not upload:
         return {"text": text}
-    content = {"media": upload, "caption": text} if text else {"media": upload}
+    content: dict[str, Any] = {"media": upload}
+    if text:
+        content["caption"] = text
+    if request.POST.get("voice"):
+        content["voice"] = True
     return {"type": request.POST.get("type", ""), "content": content}
 
 

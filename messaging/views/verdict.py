@@ -16,7 +16,7 @@ from channels_app.providers import engines
 from messaging.delivery import downgrade, policy
 from messaging.delivery.preview import preview
 from messaging.delivery.statuses import Route
-from messaging.delivery.verdict import WINDOW_CLOSED, Verdict, reason_text
+from messaging.delivery.verdict import SERVICE, WINDOW_CLOSED, Verdict, reason_text
 from messaging.templatetags.statuses import pricing_label
 from messaging.templatetags.times import due
 from messaging.views.conversations import composed_message
@@ -57,13 +57,16 @@ class VerdictView(StaffPermissionRequiredMixin, View):
 def in_words(found: Verdict) -> Line:
     """Return a verdict as sentences: those of the history, and what they mean."""
     reason = reason_text(found.reason)
-    charge = found.charge
     if found.would == "send":
-        sentences = [_("Will be sent through the official API.")]
+        charge = found.charge
+        is_free = charge is not None and charge.free and charge.category == SERVICE
+        sentences = [_("Goes through the official API.")]
+        if is_free:
+            sentences = [_("Goes through the official API, free of charge in the window.")]
         if found.route != Route.OFFICIAL:
             name = {"route": engines.label(found.route or "")}
             sentences = [_("Will be sent through %(route)s.") % name]
-        if charge is not None:
+        if charge is not None and not is_free:
             type_ = "free_customer_service" if charge.free else "regular"
             price = pricing_label(f"{charge.category}:{type_}")
             sentences.append(_("Meta charges for: %(price)s.") % {"price": price})
@@ -84,9 +87,26 @@ def in_words(found: Verdict) -> Line:
         sentences = [_("It will not be sent."), _sentence(reason)]
         if found.rule not in (found.reason, "refused"):
             sentences.append(_sentence(reason_text(found.rule)))
+    if found.would in ("send", "fall_back"):
+        sentences += _afterwards(found)
     sentences += downgrade.describe(found.changes)
     is_fine = found.would == "send" or found.reason == policy.WAITING_SCHEDULE
     return Line(found.would, found.reason, sentences, is_problem=not is_fine)
+
+
+def _afterwards(found: Verdict) -> list[str]:
+    """Return what follows if the route refuses the message after all."""
+    routes: list[str] = []
+    following = found.then
+    while following is not None and following.would in ("send", "fall_back"):
+        routes.append(str(engines.label(following.route or "")))
+        following = following.then
+    if not routes:
+        return []
+    chain = routes[0]
+    for route in routes[1:]:
+        chain = _("%(routes)s, then %(route)s") % {"routes": chain, "route": route}
+    return [_("If it refuses: %(routes)s.") % {"routes": chain}]
 
 
 def _sentence(text: str) -> str:

@@ -1,10 +1,35 @@
 // Files in the composer: chosen, pasted or dropped. Each file is uploaded and sent as a separate
 // message, in order. The composer (app/composer.js) sends; this script only sets `media` and `type`.
 
+import { texts as composeTexts } from "./compose/texts.js";
 import { texts } from "./interface_texts.js";
 import { tooLarge, upload } from "./uploads.js";
 
 const CAPTIONED = ["image", "video", "document"];
+
+// Endings of files that WhatsApp never accepts; the server decides by the content.
+const REFUSED = /\.(exe|msi|bat|cmd|com|scr|js|jar|apk|dmg|iso|sh|ps1|dll|zip|rar|7z|html?|svg)$/i;
+
+const refused = (file) => {
+  if (REFUSED.test(file.name)) return composeTexts.refused.replace("{name}", file.name);
+  return tooLarge(file);
+};
+
+function caption(file) {
+  const field = document.createElement("input");
+  field.type = "text";
+  field.maxLength = 1024;
+  field.dataset.caption = "";
+  field.placeholder = composeTexts.caption;
+  field.ariaLabel = `${composeTexts.caption}: ${file.name}`;
+  field.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") {
+      event.preventDefault();
+      event.target.form.requestSubmit();
+    }
+  });
+  return field;
+}
 
 class Files {
   constructor(form) {
@@ -27,7 +52,8 @@ class Files {
       event.preventDefault();
       this.add(event.clipboardData.files);
     });
-    this.acceptDrops(form.closest(".chat"));
+    this.acceptDrops(document.querySelector("main"));
+    form.addEventListener("compose:voice", ({ detail }) => this.addVoice(detail));
     // Runs before htmx: while a file is not uploaded yet, nothing can be sent.
     form.addEventListener("submit", (event) => this.submitted(event), true);
     form.addEventListener("htmx:afterRequest", (event) => this.sent(event));
@@ -52,16 +78,31 @@ class Files {
   }
 
   add(files) {
-    const fit = [...files].filter((file) => !tooLarge(file));
+    const fit = [...files].filter((file) => !refused(file));
     if (fit.length && !this.waiting.length) this.anotherMessage();
     this.say("");
     for (const file of fit) {
       this.waiting.push({ file, item: this.draw(file), uploaded: null, keys: new Map() });
     }
-    const large = [...files].find(tooLarge);
-    if (large) this.say(tooLarge(large));
+    const words = [...files].map(refused).filter(Boolean);
+    if (words.length) this.say(words.join("\n"));
     this.list.hidden = !this.waiting.length;
     this.text.focus();
+  }
+
+  /** Send a recorded voice message before everything else that waits. */
+  addVoice(file) {
+    if (this.upload) {
+      this.waiting.push({ file, item: this.draw(file), uploaded: null, keys: new Map(), voice: true });
+      this.list.hidden = false;
+      return;
+    }
+    const item = this.draw(file);
+    this.list.prepend(item);
+    this.waiting.unshift({ file, item, uploaded: null, keys: new Map(), voice: true });
+    this.list.hidden = false;
+    this.anotherMessage();
+    this.form.requestSubmit();
   }
 
   draw(file) {
@@ -93,7 +134,9 @@ class Files {
     remove.ariaLabel = texts.removeFile.replace("{name}", file.name);
     remove.textContent = "×";
     remove.addEventListener("click", () => this.remove(item));
-    item.append(name, progress, remove);
+    item.append(name);
+    if (this.waiting.length && !file.type.startsWith("audio/")) item.append(caption(file));
+    item.append(progress, remove);
     this.list.append(item);
     return item;
   }
@@ -144,12 +187,14 @@ class Files {
 
   /** Put an uploaded file into the form. A text that cannot be its caption waits. */
   fill(entry) {
-    const { media, type, key } = this.form.elements;
+    const { media, type, key, voice } = this.form.elements;
     media.value = entry.uploaded.id;
-    type.value = entry.uploaded.type;
-    if (!CAPTIONED.includes(type.value)) {
+    type.value = entry.voice ? "audio" : entry.uploaded.type;
+    voice.value = entry.voice ? "1" : "";
+    const own = entry.item.querySelector("[data-caption]")?.value.trim() ?? "";
+    if (own || entry.voice || !CAPTIONED.includes(type.value)) {
       this.heldText = this.text.value;
-      this.text.value = "";
+      this.text.value = CAPTIONED.includes(type.value) ? own : "";
     }
     // The response to an earlier attempt may have been lost: the same text makes the same message,
     // regardless of what was typed in between.
@@ -180,13 +225,15 @@ class Files {
     this.waiting.shift();
     entry.item.remove();
     this.list.hidden = !this.waiting.length;
-    if (this.waiting.length || held?.trim()) this.form.requestSubmit();
+    // What was being typed beside a voice message stays a draft.
+    if (this.waiting.length || (held?.trim() && !entry.voice)) this.form.requestSubmit();
   }
 
   /** Remove the file from the form and restore a text that was not its caption. */
   clear() {
     this.form.elements.media.value = "";
     this.form.elements.type.value = "";
+    this.form.elements.voice.value = "";
     if (this.heldText !== null) this.text.value = this.heldText;
     this.heldText = null;
   }

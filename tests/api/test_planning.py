@@ -313,7 +313,7 @@ def test_the_composer_says_what_would_happen(
     def line(**form: str) -> str:
         return client.post(f"{url}verdict/", form).content.decode()
 
-    assert "Will be sent through the official API." in line()
+    assert "Goes through the official API" in line()
     assert "service (free)" in line(text="Olá")
     later = timezone.localtime() + dt.timedelta(days=1)
     form = {"text": "Amanhã", "send_at": later.strftime("%Y-%m-%dT%H:%M"), "key": "a"}

@@ -383,7 +383,7 @@ def test_a_retry_returns_the_current_bubble(
 
     article = parse(answer.content).one("article", data_message=str(message.pk))
     assert int(article.attributes["data-version"]) > message.version
-    assert not article.all("button")
+    assert not [one for one in article.all("button") if "data-message-menu" not in one.attributes]
 
 
 def test_an_impossible_retry_shows_the_reason(
@@ -414,7 +414,7 @@ def test_a_retry_by_an_unknown_route_is_rejected(
 # --- the number of queries ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("page", "most"), [("/", 21), ("/conversations/", 12), ("{}", 23)])
+@pytest.mark.parametrize(("page", "most"), [("/", 21), ("/conversations/", 12), ("{}", 24)])
 def test_the_number_of_queries_does_not_depend_on_the_number_of_rows(
     staff_client: Client,
     channel: Channel,

@@ -370,7 +370,7 @@ def drag(page: Page, kind: str, name: str = "", size: int = 0) -> None:
 def test_a_dropped_file_shows_its_upload_progress_and_is_sent(
     opened: Page, uploads: list[str]
 ) -> None:
-    chat = opened.locator(".chat")
+    chat = opened.locator("main")
     drag(opened, "dragover")
     expect(chat).to_have_class(re.compile("is-dropping"))
     drag(opened, "dragleave")

@@ -20,23 +20,22 @@ class Composer {
     this.error = form.querySelector("[data-error]");
     this.counter = form.querySelector("[data-count]");
     this.max = Number(form.dataset.max);
-    this.draft = `draft:${location.pathname}`;
     if (this.text.disabled) return;
 
-    this.text.value ||= sessionStorage.getItem(this.draft) ?? "";
     this.grow();
     this.text.addEventListener("input", () => this.changed());
     this.text.addEventListener("keydown", (event) => this.pressed(event));
     // Another time is another message.
     form.elements.send_at?.addEventListener("change", () => this.newKey());
+    form.elements.deliver_by?.addEventListener("change", () => this.newKey());
     form.addEventListener("htmx:beforeRequest", (event) => this.before(event));
     form.addEventListener("htmx:afterRequest", (event) => this.after(event));
   }
 
   changed() {
+    this.form.classList.toggle("has-text", Boolean(this.text.value.trim()));
     this.say("");
     this.newKey(); // a different text is a different message
-    sessionStorage.setItem(this.draft, this.text.value);
     this.grow();
     count(this.text, this.counter, this.max);
   }
@@ -68,7 +67,6 @@ class Composer {
     const { successful, xhr } = event.detail;
     if (successful) {
       this.text.value = "";
-      sessionStorage.removeItem(this.draft);
       this.now();
       this.newKey();
       this.grow();
@@ -88,6 +86,7 @@ class Composer {
     if (!later) return;
     later.open = false;
     this.form.elements.send_at.value = "";
+    this.form.elements.deliver_by.value = "";
   }
 
   busy(yes) {
