@@ -142,7 +142,7 @@ def test_all_pages_are_covered_by_these_tests() -> None:
     assert names == {
         "dashboard", "conversations", "new", "conversation", "older", "seen", "retry",
         "held", "message", "confirm", "errors", "call", "fetch", "media", "contact",
-        "ask_for_number", "costs", "cancel", "verdict", "counts",
+        "ask_for_number", "costs", "cancel", "verdict", "counts", "contact_picture",
         "react", "forward", "quick_replies", "delete_quick_reply",
         "work", "unread", "people", "note", "label", "panel", "labels", "inbox",
         "templates", "send_template", "check_template",  # tests/pages/test_message_templates.py
