@@ -66,6 +66,7 @@ def messages() -> QuerySet[Message]:
         "conversation__contact",
         "created_by",
         "reply_to__media",
+        "reply_to__created_by",
         "echo_of",
         "media",
     ).prefetch_related(

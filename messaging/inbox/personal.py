@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from django.core.exceptions import ValidationError
@@ -46,16 +47,20 @@ def drafts(user: User, conversations: list[int]) -> dict[int, str]:
     return dict(found.exclude(draft="").values_list("conversation_id", "draft"))
 
 
-def first_new(conversation: Conversation, *, user: User) -> Message | None:
-    """Return the first message of the customer that the person has not read yet.
+def state(conversation: Conversation, *, user: User) -> PersonalState:
+    """Return the person's state; a new one, not stored, if there is none."""
+    return _state(conversation, user)
 
-    None if there is none, or if the person has never read the conversation.
+
+def new_in(messages: Sequence[Message], read_at: dt.datetime | None) -> list[Message]:
+    """Return those of the customer's messages that came after a person last read.
+
+    None are new to somebody who has never read the conversation.
     """
-    read_at = _state(conversation, user).read_at
     if read_at is None:
-        return None
-    found = conversation.messages.filter(direction=Message.Direction.IN, created_at__gt=read_at)
-    return found.order_by("created_at", "id").first()
+        return []
+    received = (one for one in messages if one.direction == Message.Direction.IN)
+    return [one for one in received if one.created_at > read_at]
 
 
 def mark_read(conversation: Conversation, *, user: User, at: dt.datetime | None = None) -> None:

@@ -19,6 +19,7 @@ from core import phone_numbers
 from messaging import formatting, template_bubbles, words
 from messaging.delivery.verdict import WINDOW
 from messaging.models import CallAttempt, Contact, Conversation, Media, Message
+from messaging.templatetags.times import until
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -182,6 +183,69 @@ def author(message: Message) -> str:
     if message.created_by is not None:
         return message.created_by.get_full_name() or message.created_by.get_username()
     return _("Sent outside Alterna") if message.sent_outside else _("API client")
+
+
+@register.filter
+def author_key(message: Message) -> str:
+    """Return what is equal for messages that follow each other under one author's name."""
+    if message.direction == Message.Direction.IN:
+        return f"in {_mapping(message.context, 'author').get('id') or ''}"
+    person = message.created_by_id or ("phone" if message.sent_outside else "program")
+    return f"out {person}"
+
+
+@register.filter
+def quoted_author(message: Message) -> str:
+    """Return who wrote the stored message that this one quotes."""
+    quoted = message.reply_to
+    if quoted is None:
+        return ""
+    if quoted.direction == Message.Direction.OUT:
+        return author(quoted)
+    return group_author(quoted) or contact_name(message.conversation.contact)
+
+
+# The icon before the words of a list's row; the words then need no label in brackets.
+GLYPHS = {
+    "image": "image", "video": "video", "round_video": "video", "gif": "video", "audio": "mic",
+    "voice": "mic", "document": "file", "sticker": "smile", "location": "pin",
+    "live_location": "pin", "contacts": "person", "template": "template", "poll": "list",
+    "interactive": "list",
+}  # fmt: skip
+
+
+@register.filter
+def row_glyph(message: Message) -> str:
+    """Return the icon of the message's kind, or "" for words and for what needs a sentence."""
+    if message.revoked_at is not None or message.status == Message.Status.REJECTED:
+        return ""
+    return GLYPHS.get(words.kind_of(message.type, message.content).name, "")
+
+
+@register.filter
+def row_words(message: Message) -> str:
+    """Return a list row's line: what is the matter with a message, or else what it says."""
+    if message.revoked_at is not None:
+        return _("Deleted message")
+    if message.status == Message.Status.REJECTED:
+        title = error_codes.stored_title(message.error_code, message.error_title)
+        return _("Refused: %(reason)s") % {"reason": title or preview(message)}
+    if message.icon == "clock" and message.next_attempt_at is not None:
+        leaves = _("Leaves at %(time)s") % {"time": until(message.next_attempt_at)}
+        return f"{leaves} · {_said(message)}"
+    return _said(message)
+
+
+def _said(message: Message) -> str:
+    kind = words.kind_of(message.type, message.content)
+    if kind.name not in GLYPHS:
+        return preview(message)
+    label = str(kind.label)
+    said = preview(message).replace(f"[{label}]", "", 1).strip() or label
+    seconds = _content(message).get("seconds")
+    if said == label and type(seconds) is int:
+        said = f"{label} · {seconds // 60}:{seconds % 60:02}"
+    return said
 
 
 @register.filter

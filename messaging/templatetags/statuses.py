@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
+from django.utils import formats
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -16,7 +17,7 @@ from channels_app.providers.events import Receipt
 from messaging.delivery import downgrade
 from messaging.delivery.attempts import is_stopped_by_customer
 from messaging.delivery.policy import reason_text
-from messaging.delivery.statuses import Route
+from messaging.delivery.statuses import Outcome, Route
 from messaging.models import DeliveryAttempt, Media, Message
 from messaging.templatetags.times import due
 
@@ -99,6 +100,38 @@ def problem(of: Message | DeliveryAttempt) -> str:
         return of.error_title
     title = error_codes.stored_title(of.error_code, of.error_title, of.error_detail)
     return f"{title} ({of.error_code})" if title else of.error_code
+
+
+@register.filter
+def trail(message: Message) -> list[dict[str, str]]:
+    """Return the way of a message that a fallback brought, as steps: `glyph` and `words`.
+
+    Empty if no fallback did. `attempts` must be prefetched.
+    """
+    attempts = [one for one in message.attempts.all() if one.round == message.round]
+    carrier = next((one for one in attempts if one.outcome == Outcome.ACCEPTED), None)
+    if carrier is None or carrier.route == Route.OFFICIAL or len(attempts) < 2:
+        return []
+    steps = []
+    for attempt in attempts[: attempts.index(carrier)]:
+        names = {"route": _heading(attempt), "code": attempt.error_code}
+        if attempt.outcome == Outcome.REJECTED and attempt.error_code:
+            said = _("%(route)s refused (%(code)s)") % names
+        elif attempt.outcome == Outcome.REJECTED:
+            said = _("%(route)s refused") % names
+        else:
+            said = _("%(route)s did not take it") % names
+        steps.append({"glyph": "rejected", "words": said})
+    names = {"route": carrier.get_route_display(), "seconds": _seconds(carrier)}
+    said = _("sent by %(route)s in %(seconds)s s") if names["seconds"] else _("sent by %(route)s")
+    return [*steps, {"glyph": "globe", "words": said % names}]
+
+
+def _seconds(attempt: DeliveryAttempt) -> str:
+    if attempt.finished_at is None:
+        return ""
+    taken = (attempt.finished_at - attempt.started_at).total_seconds()
+    return formats.number_format(taken, 1 if taken < 10 else 0)
 
 
 @register.filter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from csp.constants import SELF, WASM_UNSAFE_EVAL
 from django import forms
@@ -24,11 +24,14 @@ from messaging.delivery import accept
 from messaging.delivery.schedule import Times
 from messaging.forms import MAX_TEXT, NewMessageForm
 from messaging.inbox import finding, notes, personal, snooze
-from messaging.models import Conversation, Message
+from messaging.models import Conversation, Message, PersonalState
 from messaging.reachability import Reachability
 from messaging.views.calls import allow_sources
 from messaging.views.inbox import inbox_list
 from messaging.views.responses import get_conversation, is_htmx, render_bubble
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
 
 class NewMessageView(StaffPermissionRequiredMixin, View):
@@ -110,8 +113,10 @@ class ConversationView(StaffPermissionRequiredMixin, View):
         page = finding.around(conversation, target, with_notes=sees_notes) if target else None
         page = page or selectors.message_page(conversation, with_notes=sees_notes)
         target = target if any(one.pk == target for one in page.messages) else None
+        own = personal.state(conversation, user=user_of(request))
+        new = personal.new_in(page.messages, own.read_at)
         if not page.has_newer:
-            selectors.mark_read(conversation)
+            _mark_read(conversation, user_of(request), own)
         may_call = request.user.has_perm("messaging.call_contact") and calls.is_possible(
             conversation
         )
@@ -139,7 +144,8 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             "may_note": sees_notes and request.user.has_perm("messaging.add_note"),
             "snoozes": snooze.choices(timezone.localtime()),
             "max_text": MAX_TEXT,
-            "text": text or personal.draft(conversation, user=user_of(request)),
+            "text": text or own.draft,
+            "new": new,
             "errors": errors or [],
             "key": uuid.uuid4(),
             "since": since,
@@ -186,8 +192,8 @@ class MarkReadView(StaffPermissionRequiredMixin, View):
     permissions = ("messaging.view_conversation", "messaging.view_message")
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
-        conversation = get_conversation(pk)
-        selectors.mark_read(conversation)
+        conversation, user = get_conversation(pk), user_of(request)
+        _mark_read(conversation, user, personal.state(conversation, user=user))
         context = {
             "conversation": conversation,
             "has_written": conversation.has_written,
@@ -209,6 +215,13 @@ def _message_id(request: HttpRequest) -> uuid.UUID | None:
         return uuid.UUID(request.GET.get("message", ""))
     except ValueError:
         return None
+
+
+def _mark_read(conversation: Conversation, user: User, own: PersonalState) -> None:
+    selectors.mark_read(conversation)
+    latest = conversation.last_message_at
+    if latest is not None and (own.read_at is None or own.read_at < latest):
+        personal.mark_read(conversation, user=user)
 
 
 def _template_offer(conversation: Conversation, reachable: Reachability) -> dict[str, Any]:

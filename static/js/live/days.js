@@ -1,4 +1,4 @@
-// The separators between the days of a conversation.
+// The separators between the days of a conversation, and which messages stand together.
 
 /** Ensure that each day has one separator, before its first message. */
 export function tidyDays() {
@@ -13,7 +13,18 @@ export function tidyDays() {
       if (node.previousElementSibling?.dataset.dayLabel !== day) node.before(separator(day));
     }
   }
+  tidyAuthors(list);
   document.dispatchEvent(new Event("alterna:times"));
+}
+
+/** Messages that follow each other under one author stand close together, with the name once. */
+function tidyAuthors(list) {
+  let before = null;
+  for (const node of list?.children ?? []) {
+    const author = node.dataset.author ?? null;
+    node.classList.toggle("is-follow", author !== null && author === before);
+    before = author;
+  }
 }
 
 function separator(day) {

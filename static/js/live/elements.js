@@ -41,6 +41,7 @@ function replace(known, fresh) {
   const result = fresh.querySelector(".test-result:empty");
   if (result) result.replaceChildren(...(known.querySelector(".test-result")?.childNodes ?? []));
   keepFile(known, fresh);
+  fresh.classList.toggle("is-follow", known.classList.contains("is-follow"));
   const focused = known.contains(document.activeElement) ? document.activeElement : null;
   const list = known.parentElement;
   if (sortKey(list, known) === sortKey(list, fresh)) {

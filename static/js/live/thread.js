@@ -57,9 +57,15 @@ function scrollDown() {
 }
 
 if (thread) {
+  tidyDays();
   const target = location.hash && document.getElementById(location.hash.slice(1));
+  const newLine = thread.querySelector("[data-new-line]");
   if (target) target.focus();
   else scrollDown();
+  if (!target && newLine) {
+    newLine.scrollIntoView({ block: "center" });
+    atBottom = thread.scrollHeight - thread.scrollTop - thread.clientHeight < AT_BOTTOM_PX;
+  }
   thread.addEventListener("scroll", () => {
     atBottom = thread.scrollHeight - thread.scrollTop - thread.clientHeight < AT_BOTTOM_PX;
     if (atBottom) toBottom.hidden = true;

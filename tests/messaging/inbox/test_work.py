@@ -284,7 +284,7 @@ def test_quick_replies_have_one_shortcut_each_and_are_filled_in(
     assert filled.missing == ("bairro",)
 
 
-def test_drafts_and_the_first_new_message_are_each_persons_own(
+def test_drafts_and_the_new_messages_are_each_persons_own(
     channel: Channel, staff: User, make_user: Callable[..., User]
 ) -> None:
     made, bia = arrive(channel), make_user("bia")
@@ -293,16 +293,21 @@ def test_drafts_and_the_first_new_message_are_each_persons_own(
     assert personal.drafts(staff, [made.pk]) == {made.pk: "Bom d"}
     personal.save_draft(made, "", user=staff)
     assert personal.drafts(staff, [made.pk]) == {}
-    assert personal.first_new(made, user=staff) is None  # never read
+
+    def new_to(user: User) -> list[Message]:
+        state = personal.state(made, user=user)
+        return personal.new_in(list(made.messages.order_by("created_at")), state.read_at)
+
+    assert new_to(staff) == []  # never read
     personal.mark_read(made, user=staff)
     personal.mark_read(made, user=bia, at=made.created_at - dt.timedelta(days=1))
     made = arrive(channel, "wamid.2")
     first, second = made.messages.order_by("created_at")
-    assert personal.first_new(made, user=staff) == second
-    assert personal.first_new(made, user=bia) == first
+    assert new_to(staff) == [second]
+    assert new_to(bia) == [first, second]
     personal.mark_read(made, user=staff)
     personal.mark_read(made, user=staff, at=first.created_at)  # never back
-    assert personal.first_new(made, user=staff) is None
+    assert new_to(staff) == []
 
 
 def test_a_greeting_is_an_ordinary_message_once_a_day_and_leaves_the_customer_unread(
