@@ -21,6 +21,6 @@ def words(permissions: Iterable[str]) -> str:
     else:
         missing = _("This needs rights that no ready-made role has.")
     names = [people.names_of(user)[0] for user in team.administrators()[:MOST_NAMES]]
-    if not names:
-        return missing
-    return missing + " " + _("Ask %(names)s.") % {"names": ", ".join(names)}
+    asked = ", ".join(names)
+    whom = _("Ask %(names)s.") % {"names": asked} if asked else _("Ask an administrator.")
+    return f"{missing} {whom}"

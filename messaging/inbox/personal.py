@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from django.core.exceptions import ValidationError
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -71,11 +72,13 @@ def mark_read(conversation: Conversation, *, user: User, at: dt.datetime | None 
     at = at or conversation.last_message_at
     if at is None:
         return
-    state, created = PersonalState.objects.get_or_create(
-        user=user, conversation=conversation, defaults={"read_at": at}
-    )
-    if not created and (state.read_at is None or state.read_at < at):
-        PersonalState.objects.filter(pk=state.pk).update(read_at=at)
+    own = PersonalState.objects.filter(user=user, conversation=conversation)
+    behind = Q(read_at=None) | Q(read_at__lt=at)
+    if not own.filter(behind).update(read_at=at):
+        PersonalState.objects.bulk_create(
+            [PersonalState(user=user, conversation=conversation, read_at=at)],
+            ignore_conflicts=True,
+        )
 
 
 def _state(conversation: Conversation, user: User) -> PersonalState:

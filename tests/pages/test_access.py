@@ -49,6 +49,18 @@ PAGES = {
         "messaging.view_message",
     ),
     "/labels/": ("messaging.view_label",),
+    "/conversations/{conversation}/newer/?after={message}": (
+        "messaging.view_conversation",
+        "messaging.view_message",
+    ),
+    "/conversations/{conversation}/find/": (
+        "messaging.view_conversation",
+        "messaging.view_message",
+    ),
+    "/conversations/{conversation}/media/": (
+        "messaging.view_conversation",
+        "messaging.view_message",
+    ),
     "/messages/held/": ("messaging.view_message",),
     "/messages/{message}/": ("messaging.view_message",),
     "/media/{media}/": ("messaging.view_message",),
@@ -143,6 +155,8 @@ def test_all_pages_are_covered_by_these_tests() -> None:
         "dashboard", "conversations", "new", "conversation", "older", "seen", "retry",
         "held", "message", "confirm", "errors", "call", "fetch", "media", "contact",
         "ask_for_number", "costs", "cancel", "verdict", "counts", "contact_picture",
+        "find", "newer", "jump", "gallery", "contact_gallery", "notifications", "push",
+        "manifest", "service_worker", "offline",  # for everybody
         "react", "forward", "quick_replies", "delete_quick_reply",
         "work", "unread", "people", "note", "label", "panel", "labels", "inbox",
         "templates", "send_template", "check_template",  # tests/pages/test_message_templates.py

@@ -173,7 +173,7 @@ def test_calls_are_shown_between_the_messages_by_time(
     make_message(callable_conversation, minutes_ago=1, text="depois")
 
     page = parse(page_of(caller, callable_conversation).content)
-    list_ = page.one("div", **{"data-live-list": "message call"})
+    list_ = page.one("div", **{"data-live-list": "message call note"})
     stamps = [item.attributes["data-sort"] for item in list_.all(**{"data-sort": None})]
     assert len(stamps) == 3
     assert stamps == sorted(stamps)

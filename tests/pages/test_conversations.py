@@ -414,7 +414,7 @@ def test_a_retry_by_an_unknown_route_is_rejected(
 # --- the number of queries ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("page", "most"), [("/", 21), ("/conversations/", 12), ("{}", 24)])
+@pytest.mark.parametrize(("page", "most"), [("/", 21), ("/conversations/", 12), ("{}", 25)])
 def test_the_number_of_queries_does_not_depend_on_the_number_of_rows(
     staff_client: Client,
     channel: Channel,
@@ -426,6 +426,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_rows(
     most: int,
 ) -> None:
     first = make_conversation(channel)
+    staff_client.get(url(first))  # stores how far it was read
     counts = []
     for start in (0, 10):
         for number in range(start, start + 10):

@@ -158,11 +158,16 @@ def test_the_attempt_history_has_no_second_icon(
     article.one(data_icon=None)
 
 
+def _offered(article: Element) -> list[str]:
+    buttons = article.all("button")
+    return [one.text for one in buttons if "message-more" not in one.attributes["class"]]
+
+
 def test_retry_is_offered_once_nothing_more_happens_automatically(
     bubble: Callable[..., Element], conversation: Conversation
 ) -> None:
     def offers(**fields: Any) -> list[str]:
-        return [button.text for button in bubble(**fields).all("button")]
+        return _offered(bubble(**fields))
 
     conversation.channel.fallback = "wwebjs"
     conversation.channel.save()
@@ -181,7 +186,7 @@ def test_a_channel_without_fallback_does_not_offer_the_fallback(
 ) -> None:
     article = bubble(status="rejected", decision="no_fallback")
 
-    assert [button.text for button in article.all("button")] == ["Try again"]
+    assert _offered(article) == ["Try again"]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +205,7 @@ def test_other_types_have_a_label(
 ) -> None:
     article = bubble(type=type_, content=content, text="", direction="in", route=None)
 
-    assert article.one(class_="bubble").text.startswith(shown)
+    assert shown in article.one(class_="bubble").text
 
 
 def test_text_is_escaped_and_preserves_line_breaks(bubble: Callable[..., Element]) -> None:

@@ -241,7 +241,7 @@ def test_open_pages_follow_changes_and_those_who_may_see_them_notes(
     ):
         found = frames.catch_up(views(user), timezone.now(), frames.SentFrames())
         assert [frame["kind"] for frame in found] == kinds
-        data = {frame["kind"]: frame.get("data") for frame in found}
+        data: dict[str, Any] = {frame["kind"]: frame.get("data") for frame in found}
         assert data["work"] == {
             "assignee": {"id": staff.pk, "name": "ana"},
             "team": None,
