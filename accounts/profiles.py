@@ -19,3 +19,9 @@ def signature_of(user: User) -> str:
     """Return the line that the person puts under their messages, or ""."""
     profile = of(user)
     return profile.signature if profile.signature_on else ""
+
+
+def signed(text: str, user: User) -> str:
+    """Return a text with the person's signature under it, if they want one; "" stays empty."""
+    signature = signature_of(user) if text else ""
+    return f"{text}\n\n— {signature}" if signature else text

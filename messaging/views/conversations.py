@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import View
 
+from accounts import profiles
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import wavoip
 from channels_app.providers import engines
@@ -73,11 +74,12 @@ class ConversationView(StaffPermissionRequiredMixin, View):
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         conversation = get_conversation(pk)
         text = request.POST.get("text", "").strip()
+        signed = profiles.signed(text.replace("\r\n", "\n"), user_of(request))
         try:
             accepted = accept.accept_message(
                 conversation=conversation,
                 user=user_of(request),
-                **composed_message(request, text.replace("\r\n", "\n")),
+                **composed_message(request, signed),
                 idempotency_key=request.POST.get("key", "")[:255],
             )
         except accept.IdempotencyConflict:
@@ -146,6 +148,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             "max_text": MAX_TEXT,
             "text": text or own.draft,
             "new": new,
+            "signature": profiles.signature_of(user_of(request)),
             "errors": errors or [],
             "key": uuid.uuid4(),
             "since": since,

@@ -55,7 +55,9 @@ def test_a_quick_reply_with_a_quote_survives_a_reload_as_a_draft_and_a_voice_mes
     expect(page.locator("[data-quote]")).to_contain_text("Tem geladeira?")
     expect(box).to_be_focused()
     box.press("Enter")
-    expect(page.locator("article .bubble-quote")).to_have_text("In reply to: Tem geladeira?")
+    expect(page.locator("article .bubble-quote")).to_have_text(
+        "In reply to: Mariana Alves Tem geladeira?"
+    )
     expect(page.locator("[data-quote]")).to_be_hidden()
     assert Message.objects.get(text=f"{filled}x").reply_to == asked
     assert not PersonalState.objects.exclude(draft="").exists()

@@ -602,7 +602,9 @@ def alerts_frame(*incidents: Incident) -> str:
     def listed(incident: Incident) -> dict[str, Any]:
         context = {"incident": incident, "headline": incident.reason, "may_open": True}
         html = render_to_string("messaging/_alarm.html", context)
-        return {"id": incident.pk, "text": f"Oficial: {incident.reason}", "html": html}
+        group = f"{incident.kind}:{incident.reason}"
+        text = f"Oficial: {incident.reason}"
+        return {"id": incident.pk, "text": text, "html": html, "group": group, "headline": text}
 
     with translation.override("en"):
         return json.dumps({"kind": "alarms", "alarms": list(map(listed, incidents))})

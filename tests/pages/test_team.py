@@ -17,6 +17,8 @@ from django.utils import timezone
 
 from accounts import profiles, roles, sessions, team
 from accounts.models import ApiToken, Invitation, Profile, Team
+from channels_app.models import Channel
+from messaging.models import Conversation, Message
 from tests.pages.html import parse
 
 pytestmark = pytest.mark.django_db
@@ -277,3 +279,16 @@ def test_choices_are_stored_and_the_page_wears_the_chosen_colors(person: Person)
     assert profiles.of(joao).theme == Profile.Theme.DARK
     assert profiles.signature_of(joao) == "João"
     assert 'data-theme="dark"' in client.get("/account/").content.decode()
+
+
+def test_a_signature_stands_under_what_its_person_writes(
+    person: Person, channel: Channel, make_conversation: Callable[..., Conversation]
+) -> None:
+    joao, made = person("joao", roles.AGENT), make_conversation(channel)
+    Profile.objects.create(user=joao, signature="João", signature_on=True)
+    client = signed_in(joao)
+
+    client.post(f"/conversations/{made.pk}/", {"text": "Pode vir.", "key": "k1"})
+
+    assert Message.objects.get().text == "Pode vir.\n\n— João"
+    assert "Signed: João" in client.get(f"/conversations/{made.pk}/").content.decode()

@@ -243,5 +243,5 @@ def test_the_page_of_a_conversation_costs_few_queries(
         make_message(conversation)
         notes.add(conversation, f"@{staff.username} {number}", user=staff)
     page_of(staff_client, conversation)  # stores that the mentions were seen
-    with django_assert_max_num_queries(25):
+    with django_assert_max_num_queries(26):
         page_of(staff_client, conversation)
