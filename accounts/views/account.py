@@ -88,9 +88,15 @@ def account_page(
     initial = {"first_name": user.get_full_name()}
     context = {
         "form": form or ProfileForm(instance=profiles.of(user), initial=initial),
-        "password_form": password_form or PasswordChangeForm(user),
+        "password_form": password_form or _without_focus(PasswordChangeForm(user)),
         "key_form": key_form or KeyForm(),
         "keys": team.keys_of(user),
         "secret": secret,
     }
     return render(request, "account/account.html", context, status=status)
+
+
+def _without_focus(form: PasswordChangeForm) -> PasswordChangeForm:
+    # Django's form takes the focus, but here it is one of several.
+    del form.fields["old_password"].widget.attrs["autofocus"]
+    return form
