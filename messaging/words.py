@@ -115,7 +115,8 @@ def kind_of(type_: str, content: Any) -> Kind:
 class Line:
     """A line of a bubble. `url` makes it a link; a `muted` one is less important.
 
-    `mark` stands before it in a bubble: that of an option or a button.
+    `mark` stands before it in a bubble: that of an option or a button. `number` is a phone number
+    to which a person may want to write.
     """
 
     text: str
@@ -123,6 +124,7 @@ class Line:
     muted: bool = False
     label: str = ""
     mark: str = ""
+    number: str = ""
 
 
 def lines(
@@ -191,7 +193,8 @@ def _contacts(parts: Mapping[str, Any], text: str) -> Iterator[Line]:
         company = contents.text_at(contents.mapping(card, "org"), "company")
         yield Line(" · ".join(filter(None, [name or contents.text_at(card, "name"), company])))
         for phone in contents.dicts(card, "phones"):
-            yield Line(contents.text_at(phone, "phone", "wa_id"))
+            shown = contents.text_at(phone, "phone", "wa_id")
+            yield Line(shown, number=contents.text_at(phone, "wa_id", "phone"))
         for email in contents.dicts(card, "emails"):
             yield Line(contents.text_at(email, "email"))
 

@@ -115,13 +115,15 @@ def trail(message: Message) -> list[dict[str, str]]:
     steps = []
     for attempt in attempts[: attempts.index(carrier)]:
         names = {"route": _heading(attempt), "code": attempt.error_code}
-        if attempt.outcome == Outcome.REJECTED and attempt.error_code:
-            said = _("%(route)s refused (%(code)s)") % names
-        elif attempt.outcome == Outcome.REJECTED:
-            said = _("%(route)s refused") % names
+        if attempt.outcome == Outcome.UNKNOWN:
+            glyph, said = "unconfirmed", _("%(route)s did not answer")
+        elif attempt.outcome != Outcome.REJECTED:
+            glyph, said = "clock", _("%(route)s did not take it yet")
+        elif attempt.error_code:
+            glyph, said = "rejected", _("%(route)s refused (%(code)s)")
         else:
-            said = _("%(route)s did not take it") % names
-        steps.append({"glyph": "rejected", "words": said})
+            glyph, said = "rejected", _("%(route)s refused")
+        steps.append({"glyph": glyph, "words": said % names})
     names = {"route": carrier.get_route_display(), "seconds": _seconds(carrier)}
     said = _("sent by %(route)s in %(seconds)s s") if names["seconds"] else _("sent by %(route)s")
     return [*steps, {"glyph": "globe", "words": said % names}]

@@ -2,7 +2,7 @@
 
 /** Ensure that each day has one separator, before its first message. */
 export function tidyDays() {
-  const list = document.querySelector('[data-live-list~="message"]');
+  const list = document.querySelector('[data-live-list~="message"], [data-live-list-later~="message"]');
   let day = null;
   for (const node of [...(list?.children ?? [])]) {
     const label = node.dataset.dayLabel;
