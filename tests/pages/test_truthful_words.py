@@ -73,7 +73,7 @@ def test_a_reply_shows_what_it_quotes(
     page = parse(staff_client.get(f"/conversations/{conversation.pk}/").content)
     quote = page.one("a", class_="bubble-quote")
     assert quote.attributes["href"] == f"#message-{quoted.pk}"
-    assert quote.text == "In reply to: Qual o preço?"
+    assert quote.text == "In reply to: Mariana Alves Qual o preço?"
 
 
 def test_only_rejections_of_the_current_round_are_shown(
