@@ -2,7 +2,7 @@
 
 import { texts } from "../interface_texts.js";
 
-const PICTURE = "[data-thread] a.bubble-picture, [data-panel] a[data-picture]";
+const PICTURE = "[data-thread] a.bubble-picture";
 let dialog = null;
 let opened = null;
 
