@@ -126,6 +126,7 @@ def change(person: User, *, by: User, role: str, teams: Sequence[Team]) -> None:
         others = locked.groups.exclude(name__in=roles.ROLES)
         locked.groups.set([*others, *Group.objects.filter(name=role)])
         locked.teams.set(teams)
+        _end_invitations(locked)
 
 
 def deactivate(person: User, *, by: User) -> None:
@@ -138,6 +139,7 @@ def deactivate(person: User, *, by: User) -> None:
             _keep_an_administrator(locked)
         locked.is_active = False
         locked.save(update_fields=["is_active"])
+        _end_invitations(locked)
         ended = sessions.end_all(locked)
         transaction.on_commit(lambda: sessions_ended.send(sender=User, keys=ended))
 
@@ -172,6 +174,11 @@ def _lock(person: User, by: User) -> User:
     locked = {user.pk: user for user in rows}
     _require(may_manage(by, locked[person.pk]))
     return locked[person.pk]
+
+
+def _end_invitations(locked: User) -> None:
+    """Withdraw what a person has invited: nobody comes back by a link of their own."""
+    Invitation.objects.filter(invited_by=locked, accepted_at=None).delete()
 
 
 def _keep_an_administrator(leaving: User) -> None:

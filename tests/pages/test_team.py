@@ -217,6 +217,8 @@ def test_a_deactivated_person_is_out_at_once(
     person: Person, django_capture_on_commit_callbacks: Any
 ) -> None:
     admin, agent = person("ada", roles.ADMINISTRATOR), person("joao", roles.AGENT)
+    _invitation, link = team.invite(by=admin, role=roles.AGENT)
+    Invitation.objects.update(invited_by=agent)
     client = signed_in(agent)
     key = client.session.session_key
     _token, secret = team.create_key(agent, name="bot")
@@ -228,6 +230,7 @@ def test_a_deactivated_person_is_out_at_once(
         team.deactivate(agent, by=admin)
 
     assert ended == [key]
+    assert team.open_invitation(link) is None
     assert client.get("/conversations/").status_code == 302
     bot = Client().get("/api/conversations/", headers={"Authorization": f"Token {secret}"})
     assert bot.status_code == 401
