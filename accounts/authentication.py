@@ -16,6 +16,11 @@ from accounts.models import ApiToken
 USED_EVERY = dt.timedelta(minutes=1)
 
 
+def is_read_only(auth: Any) -> bool:
+    """Return whether a request was authenticated by a key that may only read."""
+    return isinstance(auth, ApiToken) and auth.scope == ApiToken.Scope.READ
+
+
 class TokenAuthentication(KnoxTokenAuthentication):
     """Fixes knox, which fails on non-text tokens and reads all of a user's tokens."""
 
@@ -28,7 +33,7 @@ class TokenAuthentication(KnoxTokenAuthentication):
         found = super().authenticate(request)
         if found is not None:
             token = found[1]
-            if token.scope == ApiToken.Scope.READ and request.method not in SAFE_METHODS:
+            if is_read_only(token) and request.method not in SAFE_METHODS:
                 raise PermissionDenied(_("This API key may only read."))
             _used(token)
         return found

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib.auth.models import User
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from accounts import roles, team
@@ -35,7 +36,11 @@ class MemberForm(forms.Form):
         super().__init__(*args, **kwargs)
         field = self.fields["role"]
         assert isinstance(field, forms.ChoiceField)
-        field.choices = [(role, roles.LABELS[role]) for role in team.roles_given_by(by)]
+        given = [(role, roles.LABELS[role]) for role in team.roles_given_by(by)]
+        # Rights of one's own are no role: they stay as they are until somebody gives one.
+        own = self.initial.get("role") == ""
+        field.choices = [("", _("Own rights")), *given] if own else given
+        field.required = not own
 
 
 class InviteForm(MemberForm):
@@ -65,6 +70,14 @@ class TeamForm(_TeamForm):
         model = Team
         fields = ["name", "members"]
         widgets = {"members": forms.CheckboxSelectMultiple}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        members = self.fields["members"]
+        assert isinstance(members, forms.ModelMultipleChoiceField)
+        # Whoever is deactivated keeps their teams, but is put into no other one.
+        kept = self.instance.members.all() if self.instance.pk else User.objects.none()
+        members.queryset = team.people().filter(Q(is_active=True) | Q(pk__in=kept))
 
 
 class ProfileForm(_ProfileForm):

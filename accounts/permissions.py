@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.utils.translation import gettext as _
 from rest_framework.permissions import BasePermission, DjangoModelPermissions
 
 from accounts import refusal
+from accounts.authentication import is_read_only
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
@@ -32,11 +34,15 @@ class StaffWithModelPermissions(DjangoModelPermissions):
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not StaffOnly().has_permission(request, view):
             return False
-        allowed: bool = super().has_permission(request, view)
-        if not allowed and request.method:
-            model = self._queryset(view).model
-            self.message = refusal.words(self.get_required_permissions(request.method, model))
-        return allowed
+        model = self._queryset(view).model
+        required = self.get_required_permissions(str(request.method), model)
+        if not super().has_permission(request, view):
+            self.message = refusal.words(required)
+            return False
+        if is_read_only(request.auth) and not all(".view_" in name for name in required):
+            self.message = _("This API key may only read.")
+            return False
+        return True
 
 
 class StaffMayChange(StaffWithModelPermissions):

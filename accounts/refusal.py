@@ -1,4 +1,4 @@
-"""What a person is told who may not do something: what is missing, and whom to ask."""
+"""The words of a refusal: which role is missing, and whom to ask for it."""
 
 from __future__ import annotations
 

@@ -115,18 +115,20 @@ def withdraw(invitation: Invitation, *, by: User) -> None:
 
 
 def change(person: User, *, by: User, role: str, teams: Sequence[Team]) -> None:
-    """Give a person a role and teams. Groups that are no roles stay."""
-    _check_role(by, role)
+    """Give a person a role and teams; the role "" leaves their rights. Other groups stay."""
+    if role:
+        _check_role(by, role)
     with transaction.atomic():
         locked = _lock(person, by)
-        if roles.of(locked) == roles.ADMINISTRATOR and role != roles.ADMINISTRATOR:
+        if roles.of(locked) == roles.ADMINISTRATOR and role not in ("", roles.ADMINISTRATOR):
             if locked.is_superuser:
                 raise ValidationError(_("A superuser has all rights. Change that in the admin."))
             _keep_an_administrator(locked)
-        others = locked.groups.exclude(name__in=roles.ROLES)
-        locked.groups.set([*others, *Group.objects.filter(name=role)])
+        if role and role != roles.of(locked):
+            others = locked.groups.exclude(name__in=roles.ROLES)
+            locked.groups.set([*others, *Group.objects.filter(name=role)])
+            _end_invitations(locked)
         locked.teams.set(teams)
-        _end_invitations(locked)
 
 
 def deactivate(person: User, *, by: User) -> None:

@@ -1,7 +1,8 @@
-"""Sanitize text and JSON for PostgreSQL columns. Pure."""
+"""Sanitize text and JSON for PostgreSQL columns; read the numbers of an address. Pure."""
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import unicodedata
 from typing import Any
@@ -53,3 +54,22 @@ def safe_id(value: object) -> str | None:
     if not isinstance(value, str) or not 0 < len(value) <= 255:
         return None
     return value if value.isprintable() and " " not in value else None
+
+
+def row_id(text: str) -> int:
+    """Return the id of a row that a form or an address names; one that no row has if it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
+
+
+def page_number(text: str) -> int:
+    """Return the number of a page that an address names; the first if it is none."""
+    return max(int(text), 1) if text.isascii() and text.isdecimal() and len(text) < 6 else 1
+
+
+def moment(text: str) -> dt.datetime | None:
+    """Return the time, with its zone, that an address names in ISO 8601; None if it is none."""
+    try:
+        found = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from django.db import connection, transaction
 from procrastinate import exceptions
@@ -28,7 +28,7 @@ MARK_READ: Final = Job(name="messaging.mark_read", queue="care", priority=PRIORI
 RESCHEDULE_THROTTLED: Final = Job(
     name="messaging.reschedule_throttled", queue="care", priority=PRIORITY_MONITORING
 )
-PUSH_AGAIN: Final = Job(name="messaging.push_again", queue="care", priority=PRIORITY_DELIVERY)
+SEND_PUSH: Final = Job(name="messaging.send_push", queue="care", priority=PRIORITY_DELIVERY)
 
 
 def enqueue_picture(contact: int, url: str) -> None:
@@ -109,8 +109,8 @@ def _is_queued(queueing_lock: str) -> bool:
         return cursor.fetchone() is not None
 
 
-def enqueue_push_again(
-    subscription_id: int, note: dict[str, Any], *, tries: int, at: dt.datetime
+def enqueue_push(
+    subscription_id: int, message_id: str, *, tries: int = 1, at: dt.datetime | None = None
 ) -> None:
-    """Try a push again whose service was busy."""
-    defer(PUSH_AGAIN, at=at, subscription_id=subscription_id, note=note, tries=tries)
+    """Enqueue a push: a slow service delays no other. The job has ids and no words."""
+    defer(SEND_PUSH, at=at, subscription_id=subscription_id, message_id=message_id, tries=tries)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import procrastinate
 import structlog
 from django.conf import settings
@@ -44,9 +42,9 @@ def reschedule_throttled(channel_id: int) -> None:
 
 
 # No retry: it defers its own, which ends.
-@app.task(**queue.PUSH_AGAIN)
-def push_again(subscription_id: int, note: dict[str, Any], tries: int) -> None:
-    push.push_again(subscription_id, note, tries)
+@app.task(**queue.SEND_PUSH)
+def send_push(subscription_id: int, message_id: str, tries: int) -> None:
+    push.send(subscription_id, message_id, tries)
 
 
 @app.periodic(cron="* * * * * */3")

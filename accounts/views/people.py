@@ -37,7 +37,9 @@ class PeopleView(StaffPermissionRequiredMixin, View):
             return self._page(request, form=form, status=400)
         _invitation, secret = team.invite(by=user_of(request), **form.cleaned_data)
         link = request.build_absolute_uri(reverse("team:join", args=[secret]))
-        return self._page(request, link=link)
+        response = self._page(request, link=link)
+        response.headers["Cache-Control"] = "no-store"  # the link is a secret
+        return response
 
     def _page(
         self,
@@ -80,7 +82,7 @@ class PersonView(StaffPermissionRequiredMixin, View):
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         person, by = _person(pk), user_of(request)
         action = request.POST.get("action", "")
-        form = MemberForm(request.POST, by=by) if not action else None
+        form = None if action else MemberForm(request.POST, by=by, initial=_as_is(person))
         if form is not None and not form.is_valid():
             return self._page(request, person, form=form, status=400)
         try:
@@ -105,11 +107,10 @@ class PersonView(StaffPermissionRequiredMixin, View):
         status: int = 200,
     ) -> HttpResponse:
         by = user_of(request)
-        initial = {"role": roles.of(person), "teams": person.teams.all()}
         context = {
             "person": person,
             "role": roles.LABELS.get(roles.of(person), _("Own rights")),
-            "form": form or MemberForm(by=by, initial=initial),
+            "form": form or MemberForm(by=by, initial=_as_is(person)),
             "may_manage": team.may_manage(by, person),
             "errors": errors or [],
         }
@@ -144,7 +145,6 @@ class TeamView(StaffPermissionRequiredMixin, View):
         return redirect("team:people")
 
     def _page(self, request: HttpRequest, form: TeamForm, status: int = 200) -> HttpResponse:
-        form.fields["members"].queryset = team.people().filter(is_active=True)  # type: ignore[attr-defined]
         return render(request, "team/team.html", {"form": form}, status=status)
 
 
@@ -184,6 +184,10 @@ def _labeled(invitations: Any) -> list[dict[str, Any]]:
     return [
         {"invitation": one, "role": roles.LABELS.get(one.role, one.role)} for one in invitations
     ]
+
+
+def _as_is(person: User) -> dict[str, Any]:
+    return {"role": roles.of(person), "teams": person.teams.all()}
 
 
 def _person(pk: int) -> User:

@@ -22,6 +22,7 @@ from accounts.access import user_of
 from accounts.models import Team
 from accounts.permissions import StaffWithModelPermissions
 from channels_app.models import Channel
+from core.text import row_id
 from messaging import selectors
 from messaging.api.inbox_serializers import (
     DaySerializer,
@@ -119,8 +120,8 @@ class ConversationFilter(django_filters.FilterSet):
             return {"unassigned": True}
         if value == "me":
             return {"assignee": self.request.user.pk}
-        if value.isascii() and value.isdecimal() and len(value) < 19:
-            return {"assignee": int(value)}
+        if person := row_id(value):
+            return {"assignee": person}
         raise serializers.ValidationError({"assignee": [_("Give me, none, or the ID of a user.")]})
 
 
@@ -232,8 +233,7 @@ class QuickReplyViewSet(viewsets.ModelViewSet[QuickReply]):
         context = dict(super().get_serializer_context())
         if pk := self.request.query_params.get("conversation", ""):
             found = Conversation.objects.select_related("contact", "channel")
-            is_id = pk.isascii() and pk.isdecimal() and len(pk) < 19
-            context["conversation"] = get_object_or_404(found, pk=int(pk) if is_id else 0)
+            context["conversation"] = get_object_or_404(found, pk=row_id(pk))
         return context
 
     @extend_schema(

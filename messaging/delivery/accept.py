@@ -78,8 +78,8 @@ def accept_message(
     unless a provider reported it, or any address of a known contact. `reply_to` is the id of a
     message in the same conversation. `times` says when it may be sent. `batch` identifies, in
     place of these arguments, the request of which the message is a part. `rehearses`: the caller
-    rolls back, so nobody is told. Raises ValidationError keyed by field, or IdempotencyConflict; in
-    both cases nothing is stored.
+    rolls back, so no page is notified. Raises ValidationError keyed by field, or
+    IdempotencyConflict; in both cases nothing is stored.
     """
     if conversation is not None:
         channel = channel or conversation.channel

@@ -59,12 +59,14 @@ def after(
     )
     if not page.messages:
         return page
-    first, *rest = page.messages
+    _shown, *rest = page.messages
+    if not rest:
+        return selectors.MessagePage([], has_older=False)
     return selectors.MessagePage(
         rest,
         has_older=False,
-        calls=[call for call in page.calls if call.created_at >= first.created_at],
-        notes=[note for note in page.notes if note.created_at >= first.created_at],
+        calls=[call for call in page.calls if call.created_at >= rest[0].created_at],
+        notes=[note for note in page.notes if note.created_at >= rest[0].created_at],
         has_newer=page.has_newer,
     )
 

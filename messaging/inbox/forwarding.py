@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
+from messaging.content import MEDIA_TYPES
 from messaging.delivery import accept
 from messaging.models import Conversation, Media, Message
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-FILES: Final = ("image", "video", "audio", "document", "sticker")
 # Templates, questions and reactions belong to their conversation.
 _AS_THEY_ARE: Final = ("location", "contacts")
 
@@ -22,7 +22,7 @@ def can_forward(message: Message) -> bool:
     """Return whether the message can be sent again in another conversation."""
     if message.revoked_at is not None:
         return False
-    if message.type in FILES:
+    if message.type in MEDIA_TYPES:
         return message.media is not None and message.media.state == Media.State.STORED
     return message.type in _AS_THEY_ARE or (message.type == "text" and bool(message.text))
 
@@ -34,7 +34,7 @@ def forward(message: Message, conversation: Conversation, *, user: User, key: st
     sent: dict[str, Any] = {"type": message.type, "content": message.content}
     if message.type == "text":
         sent = {"text": message.text}
-    elif message.type in FILES:
+    elif message.type in MEDIA_TYPES:
         sent["content"] = {"media": str(message.media_id)}
         caption = message.content.get("caption") or message.text
         if message.type in ("image", "video", "document") and caption:

@@ -27,11 +27,17 @@ def all_with_counts() -> QuerySet[Label]:
     return Label.objects.annotate(used=Count("conversations", filter=kept)).order_by("name")
 
 
-def change(label: Label, *, name: str, color: str = "") -> None:
-    """Rename a label, and choose its color; "" lets the page choose. Raises ValidationError."""
+def clean_name(name: str, *, field: str) -> str:
+    """Return a label's name without superfluous spaces. Raises ValidationError for the field."""
     name = " ".join(name.split())
     if not 0 < len(name) <= MAX_LABEL or not is_storable(name):
-        raise ValidationError({"name": _("A label has 1 to 50 characters.")})
+        raise ValidationError({field: _("A label has 1 to 50 characters.")})
+    return name
+
+
+def change(label: Label, *, name: str, color: str = "") -> None:
+    """Rename a label, and choose its color; "" lets the page choose. Raises ValidationError."""
+    name = clean_name(name, field="name")
     if color and not _COLOR.fullmatch(color):
         raise ValidationError({"color": _("This is no color.")})
     with transaction.atomic():

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
-from django.db.models import Value
+from django.db.models import Q, Value
 from django.utils.translation import gettext_lazy as _
 
+from core.text import moment, row_id
 from messaging import selectors
 from messaging.inbox import search as full_text
 from messaging.inbox import states
@@ -44,7 +45,7 @@ COUNTED = (Tab.MINE, Tab.MENTIONS, Tab.UNREAD, Tab.UNASSIGNED, Tab.PROBLEM)
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A page of the list: `live` if new rows belong on it, `more` if another page follows.
+    """A page of the list: `live` if new rows belong on it, `more` with which the next one begins.
 
     A search has the people it finds as rows and, on its first page, the messages as `hits`: the
     latest one of each conversation.
@@ -52,8 +53,7 @@ class Rows:
 
     tab: Tab
     rows: list[Conversation]
-    page: int
-    more: bool
+    more: str
     live: bool
     filtered: bool
     hits: list[full_text.Hit] = field(default_factory=list)
@@ -75,12 +75,13 @@ def conditions(tab: Tab, user: User) -> dict[str, Any]:
 
 
 def rows(
-    filters: FilterForm, user: User, *, page: int = 1, opened: Conversation | None = None
+    filters: FilterForm, user: User, *, after: str = "", opened: Conversation | None = None
 ) -> Rows:
     """Return a page of the conversations that the filters leave, complete for the list.
 
-    A search without a tab looks through all of them, resolved ones too. Among the unread ones
-    and the mentions stays the one that is open, which has just been read.
+    `after` is the `more` of the page before: rows may have come and gone since. A search without a
+    tab looks through all of them, resolved ones too. Among the unread ones and the mentions stays
+    the one that is open, which has just been read.
     """
     values = filters.cleaned_data
     search, channel, label = values.get("search") or "", values.get("channel"), values.get("label")
@@ -88,19 +89,44 @@ def rows(
     chosen = conditions(tab, user) if values.get("tab") or not search else {}
     chosen |= {"channel": channel.pk if channel else None, "label": label.name if label else ""}
     found = selectors.conversation_list(search=search, in_messages=False, **chosen)
-    start = (page - 1) * PER_PAGE
-    if opened is not None and tab in (Tab.UNREAD, Tab.MENTIONS) and page == 1:
+    if after:
+        found = found.filter(_behind(after, unassigned_first="unassigned_first" in chosen))
+    elif opened is not None and tab in (Tab.UNREAD, Tab.MENTIONS):
         found = found | selectors.conversation_list().filter(pk=opened.pk)
-    ids = list(found.values_list("pk", flat=True)[start : start + PER_PAGE + 1])
+    ids = list(found.values_list("pk", flat=True)[: PER_PAGE + 1])
+    shown = selectors.with_latest_of(ids[:PER_PAGE])
     return Rows(
         tab=tab,
-        rows=selectors.with_latest_of(ids[:PER_PAGE]),
-        page=page,
-        more=len(ids) > PER_PAGE,
-        live=page == 1 and not search,
-        hits=_hits(search, chosen) if search and page == 1 else [],
+        rows=shown,
+        more=_place(shown[-1]) if shown and len(ids) > PER_PAGE else "",
+        live=not after and not search,
+        hits=_hits(search, chosen) if search and not after else [],
         filtered=bool(search or channel or label or tab != Tab.ALL),
     )
+
+
+def _place(row: Conversation) -> str:
+    """Return where a row stands in the list."""
+    at = "" if row.last_message_at is None else row.last_message_at.isoformat()
+    return f"{int(row.assignee_id is not None)}|{at}|{row.pk}"
+
+
+def _behind(place: str, *, unassigned_first: bool) -> Q:
+    """Return the condition of the rows behind a place; none are behind what is no place."""
+    owned, _bar, rest = place.partition("|")
+    time, _bar, pk = rest.partition("|")
+    at = moment(time)
+    if not row_id(pk) or (time and at is None):
+        return Q(pk__in=[])
+    same_time = Q(last_message_at=at, pk__lt=row_id(pk))
+    behind = same_time if at is None else Q(last_message_at__lt=at) | same_time
+    if at is not None:
+        behind |= Q(last_message_at=None)
+    if not unassigned_first:
+        return behind
+    if owned == "1":
+        return Q(assignee__isnull=False) & behind
+    return Q(assignee__isnull=False) | behind
 
 
 def _hits(search: str, chosen: dict[str, Any]) -> list[full_text.Hit]:

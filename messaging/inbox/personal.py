@@ -22,7 +22,7 @@ MAX_DRAFT: Final = 8_000
 
 def draft(conversation: Conversation, *, user: User) -> str:
     """Return the person's draft, or ""."""
-    return _state(conversation, user).draft
+    return state(conversation, user=user).draft
 
 
 def save_draft(conversation: Conversation, text: str, *, user: User) -> None:
@@ -50,7 +50,8 @@ def drafts(user: User, conversations: list[int]) -> dict[int, str]:
 
 def state(conversation: Conversation, *, user: User) -> PersonalState:
     """Return the person's state; a new one, not stored, if there is none."""
-    return _state(conversation, user)
+    found = PersonalState.objects.filter(user=user, conversation=conversation).first()
+    return found or PersonalState(user=user, conversation=conversation)
 
 
 def new_in(messages: Sequence[Message], read_at: dt.datetime | None) -> list[Message]:
@@ -79,8 +80,3 @@ def mark_read(conversation: Conversation, *, user: User, at: dt.datetime | None 
             [PersonalState(user=user, conversation=conversation, read_at=at)],
             ignore_conflicts=True,
         )
-
-
-def _state(conversation: Conversation, user: User) -> PersonalState:
-    found = PersonalState.objects.filter(user=user, conversation=conversation).first()
-    return found or PersonalState(user=user, conversation=conversation)

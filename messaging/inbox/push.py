@@ -1,8 +1,10 @@
 """Web push: a new message reaches the phones and browsers of those whom it concerns.
 
 A job takes all messages that arrived since the last one, whatever their number, so receiving a
-message costs nothing more. Whom a message concerns: the person who has the conversation; else its
-team; else everybody. Each must be signed in and may read messages.
+message costs nothing more. Each push is then a job of its own.
+
+Whom a message concerns: the person who has the conversation; else its team; else everybody. Each
+must be signed in and may read messages.
 
 A message is pushed once. An address that its push service no longer knows is deleted; if the
 service is busy or away, the push is tried again a few times.
@@ -14,9 +16,7 @@ import base64
 import binascii
 import datetime as dt
 import json
-import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
@@ -35,7 +36,7 @@ from pywebpush import WebPusher
 from accounts.models import Team
 from accounts.sessions import signed_in_users
 from core import http_client
-from messaging import queue, selectors, words
+from messaging import display, queue, selectors, words
 from messaging.inbox.push_models import PushedMessage, PushSubscription
 from messaging.models import Conversation, Message
 
@@ -46,8 +47,6 @@ log = structlog.get_logger(__name__)
 
 # What arrived longer ago is not pushed: an import, or a server that was away.
 MAX_AGE: Final = dt.timedelta(minutes=10)
-# A transaction may commit this long after it has set a time.
-OVERLAP: Final = dt.timedelta(minutes=2)
 MAX_MESSAGES: Final = 200
 MAX_PER_USER: Final = 10
 MAX_TEXT: Final = 200
@@ -56,16 +55,6 @@ SECONDS: Final = 10.0
 TTL: Final = 6 * 60 * 60
 TRIES: Final = 4
 RIGHTS: Final = ("messaging.view_conversation", "messaging.view_message")
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What a browser shows of a message."""
-
-    conversation: int
-    message: str
-    name: str
-    text: str
 
 
 def is_possible() -> bool:
@@ -163,27 +152,34 @@ def _decoded(value: str) -> bytes:
 
 
 def push_arrivals() -> int:
-    """Push all messages that arrived since the last time; return how many pushes were sent."""
+    """Enqueue a push of what arrived since the last time for each browser that it concerns.
+
+    Returns their number.
+    """
     if not is_possible() or not PushSubscription.objects.exists():
         return 0
-    taken = _take(_arrived())
-    if not taken:
-        return 0
-    subscriptions = _valid(list(PushSubscription.objects.select_related("user")))
-    teams = _teams({one.user_id for one, _user in subscriptions})
-    sent = 0
-    for message in taken:
-        for subscription, _user in subscriptions:
-            if concerns(message.conversation, subscription.user_id, teams):
-                sent += _send(subscription, _note(message, subscription), tries=1)
-    return sent
+    enqueued = 0
+    with transaction.atomic():
+        taken = _take(_arrived())
+        if not taken:
+            return 0
+        subscriptions = _valid(list(PushSubscription.objects.select_related("user")))
+        teams = _teams({one.user_id for one in subscriptions})
+        for message in taken:
+            for subscription in subscriptions:
+                if concerns(message.conversation, subscription.user_id, teams):
+                    queue.enqueue_push(subscription.pk, str(message.pk))
+                    enqueued += 1
+    return enqueued
 
 
-def push_again(subscription_id: int, note: dict[str, Any], tries: int) -> None:
-    """Send a push whose service was busy."""
+def send(subscription_id: int, message_id: str, tries: int) -> None:
+    """Send one push, unless its browser or message has gone meanwhile."""
     found = list(PushSubscription.objects.select_related("user").filter(pk=subscription_id))
-    for subscription, _user in _valid(found):
-        _send(subscription, Note(**note), tries=tries)
+    message = selectors.messages().filter(pk=message_id).first()
+    for subscription in _valid(found):
+        if message is not None:
+            _send(subscription, message, tries=tries)
 
 
 def concerns(conversation: Conversation, user_id: int, teams: dict[int, frozenset[int]]) -> bool:
@@ -201,22 +197,17 @@ def _arrived() -> list[Message]:
         selectors.messages()
         .filter(
             direction=Message.Direction.IN,
-            updated_at__gte=now - OVERLAP,
+            updated_at__gte=now - MAX_AGE,
             created_at__gte=now - MAX_AGE,
             conversation__unread_count__gt=0,
         )
+        .exclude(pk__in=PushedMessage.objects.values("message_id"))
         .order_by("-created_at", "-id")[:MAX_MESSAGES]
-    )
-    ids = [one.pk for one in found]
-    done = set(
-        PushedMessage.objects.filter(message_id__in=ids).values_list("message_id", flat=True)
     )
     return [
         one
         for one in found
-        if one.pk not in done
-        and not one.context.get("imported")
-        and words.kind_of(one.type, one.content).unread
+        if not one.context.get("imported") and words.kind_of(one.type, one.content).unread
     ]
 
 
@@ -231,9 +222,7 @@ def _take(messages: Sequence[Message]) -> list[Message]:
     return list(latest.values())
 
 
-def _valid(
-    subscriptions: Sequence[PushSubscription],
-) -> list[tuple[PushSubscription, User]]:
+def _valid(subscriptions: Sequence[PushSubscription]) -> list[PushSubscription]:
     """Return those whose session still signs their user in; delete the others."""
     users = signed_in_users({one.session_key for one in subscriptions})
     valid, ended = [], []
@@ -242,7 +231,7 @@ def _valid(
         if user is None or user.pk != one.user_id:
             ended.append(one.pk)
         elif user.is_staff and user.has_perms(RIGHTS):
-            valid.append((one, user))
+            valid.append(one)
     if ended:
         PushSubscription.objects.filter(pk__in=ended).delete()
     return valid
@@ -257,26 +246,25 @@ def _teams(users: Iterable[int]) -> dict[int, frozenset[int]]:
     return {team: frozenset(of_team) for team, of_team in teams.items()}
 
 
-def _note(message: Message, subscription: PushSubscription) -> Note:
-    # The filters of the pages name a contact and a message as a person reads them.
-    from messaging.templatetags.conversations import contact_name, preview
-
+def _payload(message: Message, subscription: PushSubscription) -> dict[str, Any]:
+    """Return what the browser shows of a message."""
     with translation.override(subscription.language):
         hidden = subscription.private
-        return Note(
-            conversation=message.conversation_id,
-            message=str(message.pk),
-            name="Alterna" if hidden else contact_name(message.conversation.contact),
-            text=_("New message") if hidden else str(preview(message))[:MAX_TEXT],
-        )
+        return {
+            "title": "Alterna" if hidden else display.contact_name(message.conversation.contact),
+            "body": _("New message") if hidden else display.preview(message)[:MAX_TEXT],
+            "tag": f"conversation-{message.conversation_id}",
+            "url": reverse("messaging:conversation", args=[message.conversation_id]),
+            "message": str(message.pk),
+        }
 
 
-def _send(subscription: PushSubscription, note: Note, *, tries: int) -> bool:
+def _send(subscription: PushSubscription, message: Message, *, tries: int) -> None:
     endpoint = subscription.endpoint
     pusher = WebPusher(
         {"endpoint": endpoint, "keys": {"p256dh": subscription.p256dh, "auth": subscription.auth}}
     )
-    body = pusher.encode(json.dumps(_payload(note)).encode(), "aes128gcm")["body"]
+    body = pusher.encode(json.dumps(_payload(message, subscription)).encode(), "aes128gcm")["body"]
     parts = urlsplit(endpoint)
     claims = {"aud": f"{parts.scheme}://{parts.netloc}", "sub": _contact()}
     headers = {
@@ -296,48 +284,27 @@ def _send(subscription: PushSubscription, note: Note, *, tries: int) -> bool:
             public_only="http" not in settings.PUSH_SCHEMES,
         )
     except http_client.RequestFailed as failure:
-        _again(subscription, note, tries, reason=failure.reason)
-        return False
+        _again(subscription, message, tries, reason=failure.reason)
+        return
     if answer.status in (404, 410):
         subscription.delete()
         log.info("push_subscription_ended", user=subscription.user_id)
     elif answer.status == 429 or answer.status >= 500:
         wait = answer.headers.get("Retry-After", "")
         seconds = int(wait) if wait.isdecimal() and len(wait) < 5 else 0
-        _again(subscription, note, tries, reason=str(answer.status), seconds=seconds)
+        _again(subscription, message, tries, reason=str(answer.status), seconds=seconds)
     elif answer.status >= 300:
         log.warning("push_rejected", status=answer.status, user=subscription.user_id)
-    return 200 <= answer.status < 300
 
 
 def _again(
-    subscription: PushSubscription, note: Note, tries: int, *, reason: str, seconds: int = 0
+    subscription: PushSubscription, message: Message, tries: int, *, reason: str, seconds: int = 0
 ) -> None:
     if tries >= TRIES:
         log.warning("push_lost", user=subscription.user_id, reason=reason)
         return
-    queue.enqueue_push_again(
-        subscription.pk,
-        {
-            "conversation": note.conversation,
-            "message": note.message,
-            "name": note.name,
-            "text": note.text,
-        },
-        tries=tries + 1,
-        at=timezone.now() + dt.timedelta(seconds=max(seconds, 15 * 2**tries)),
-    )
-
-
-def _payload(note: Note) -> dict[str, Any]:
-    address = reverse("messaging:conversation", args=[note.conversation])
-    return {
-        "title": note.name,
-        "body": note.text,
-        "tag": f"conversation-{note.conversation}",
-        "url": address,
-        "message": str(uuid.UUID(note.message)),
-    }
+    at = timezone.now() + dt.timedelta(seconds=max(seconds, 15 * 2**tries))
+    queue.enqueue_push(subscription.pk, str(message.pk), tries=tries + 1, at=at)
 
 
 def _contact() -> str:

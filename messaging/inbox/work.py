@@ -12,9 +12,8 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from core.text import is_storable
 from messaging.inbox import states
-from messaging.inbox.models import MAX_LABEL
+from messaging.inbox.labels import clean_name
 from messaging.live import publisher
 from messaging.models import Conversation, Label
 
@@ -130,12 +129,10 @@ def _lock(conversation: Conversation) -> Conversation:
 
 
 def _clean_labels(labels: Sequence[str]) -> list[str]:
-    names = {" ".join(name.split()).lower(): " ".join(name.split()) for name in labels}
+    cleaned = [clean_name(name, field="labels") for name in labels]
+    names = {name.lower(): name for name in cleaned}
     if len(names) > MAX_LABELS:
         raise ValidationError({"labels": _("At most 20 labels.")})
-    for name in names.values():
-        if not 0 < len(name) <= MAX_LABEL or not is_storable(name):
-            raise ValidationError({"labels": _("A label has 1 to 50 characters.")})
     return list(names.values())
 
 

@@ -31,11 +31,10 @@ from accounts import people
 from channels_app import extensions
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Connection, Incident
-from messaging import selectors
+from messaging import display, selectors
 from messaging.inbox import notes
 from messaging.live import publisher
 from messaging.models import CallAttempt, Conversation, Message, Note
-from messaging.templatetags import conversations
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -302,7 +301,7 @@ class UnreadView(View):
 
     def catch_up(self, since: dt.datetime, sent: SentFrames) -> list[Frame]:
         found = selectors.conversation_list(unread=True)
-        columns = ("pk", "unread_count", "assignee_id", "channel_id")
+        columns = ("pk", "unread_count", "assignee_id")
         rows = [list(row) for row in found.values_list(*columns)[:MAX_UNREAD]]
         return [{"kind": "unread", "key": "unread", "data": {"all": rows}}]
 
@@ -324,12 +323,13 @@ class UnreadView(View):
 
     def _row(self, row: Conversation, message: Message | None) -> Frame:
         data: dict[str, Any] = {
-            "row": [row.pk, row.unread_count, row.assignee_id, row.channel_id],
+            "row": [row.pk, row.unread_count, row.assignee_id],
         }
         if message is not None:
             data["message"] = str(message.pk)
-            data["name"] = conversations.contact_name(row.contact)
-            data["text"] = conversations.preview(message)[:MAX_PREVIEW]
+            data["at"] = message.created_at.isoformat()
+            data["name"] = display.contact_name(row.contact)
+            data["text"] = display.preview(message)[:MAX_PREVIEW]
         return {"kind": "unread", "key": f"unread:{row.pk}", "data": data}
 
 

@@ -13,11 +13,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from accounts.people import HUES, hue_of, initials_of, names_of
-from channels_app.providers import addresses, error_codes, media_types
+from channels_app.providers import error_codes, media_types
+from channels_app.providers.contents import mapping
 from channels_app.providers.events import US, CallStatus
 from core import phone_numbers
 from messaging import formatting, template_bubbles, words
 from messaging.delivery.verdict import WINDOW
+from messaging.display import address, contact_name, pretty_number, preview
 from messaging.models import CallAttempt, Contact, Conversation, Media, Message
 from messaging.templatetags.times import until
 
@@ -25,19 +27,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 register = template.Library()
-
-
-@register.filter
-def preview(message: Message) -> str:
-    """Return a one-line preview of the message for lists and announcements."""
-    if message.revoked_at is not None:
-        return _("Deleted message")
-    name = "" if message.media is None else message.media.filename
-    summary = words.summary(
-        message.type, message.text, message.content, filename=words.own_name(name)
-    )
-    author = _mapping(message.context, "author").get("name")
-    return f"{author}: {summary}" if author else summary
+for shown in (preview, pretty_number, address, contact_name):
+    register.filter(shown)
 
 
 @register.filter
@@ -57,7 +48,7 @@ def formatted(text: str) -> SafeString:
 @register.filter
 def chosen(message: Message) -> str:
     """Return the option that a received answer names, or ""."""
-    return str(_mapping(message.context, "chosen").get("title") or "")
+    return str(mapping(message.context, "chosen").get("title") or "")
 
 
 @register.filter
@@ -80,7 +71,7 @@ def file_name(message: Message) -> str:
 @register.filter
 def quoted(message: Message) -> Mapping[str, Any]:
     """Return what is known of a quoted message that is not stored here: `label` and `text`."""
-    found = _mapping(message.context, "quoted")
+    found = mapping(message.context, "quoted")
     if not found or message.reply_to_id is not None:
         return {}
     if found.get("status"):
@@ -101,7 +92,7 @@ def forwarded(message: Message) -> str:
 @register.filter
 def referral(message: Message) -> Mapping[str, Any]:
     """Return the ad or post from which the customer came: `label`, `headline`, `body`, `url`..."""
-    found = _mapping(message.context, "referral")
+    found = mapping(message.context, "referral")
     if not found:
         return {}
     label = _("From an ad") if found.get("source_type") != "post" else _("From a post")
@@ -114,14 +105,14 @@ def referral(message: Message) -> Mapping[str, Any]:
 @register.filter
 def asked_product(message: Message) -> str:
     """Return the product that the customer asks about, or ""."""
-    product = _mapping(message.context, "product")
+    product = mapping(message.context, "product")
     return str(product.get("product_retailer_id") or product.get("catalog_id") or "")
 
 
 @register.filter
 def missing_because(message: Message) -> str:
     """Return the provider's reason why a received message has no content, or ""."""
-    error = _mapping(message.context, "error")
+    error = mapping(message.context, "error")
     if not error:
         return ""
     title = error_codes.stored_title(str(error.get("code")), str(error.get("title") or ""))
@@ -152,14 +143,9 @@ def _person(entry: Mapping[str, Any], contact: Contact) -> str:
 @register.filter
 def group_author(message: Message) -> str:
     """Return who wrote a message of a group, or ""."""
-    author = _mapping(message.context, "author")
+    author = mapping(message.context, "author")
     id_ = str(author.get("id") or "")
     return str(author.get("name") or "") or (phone_numbers.pretty(id_) if id_ else "")
-
-
-def _mapping(parent: Any, name: str) -> Mapping[str, Any]:
-    found = parent.get(name) if isinstance(parent, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
 
 
 @register.filter
@@ -189,7 +175,7 @@ def author(message: Message) -> str:
 def author_key(message: Message) -> str:
     """Return what is equal for messages that follow each other under one author's name."""
     if message.direction == Message.Direction.IN:
-        return f"in {_mapping(message.context, 'author').get('id') or ''}"
+        return f"in {mapping(message.context, 'author').get('id') or ''}"
     person = message.created_by_id or ("phone" if message.sent_outside else "program")
     return f"out {person}"
 
@@ -320,24 +306,3 @@ def phone(number: str) -> SafeString:
     digits = number.lstrip("+")
     formatted = phone_numbers.pretty(f"+{digits}") if digits.isdigit() else number
     return format_html('<span class="nowrap">{}</span>', formatted)
-
-
-@register.filter
-def pretty_number(contact: Contact) -> str:
-    """Return the contact's phone number in the usual format."""
-    return phone_numbers.pretty(contact.phone_number) if contact.phone_number else ""
-
-
-@register.filter
-def address(contact: Contact) -> str:
-    """Return what is shown beside a contact's name: number, username, or else their id."""
-    username = f"@{contact.username}" if contact.username else ""
-    return pretty_number(contact) or username or contact.user_id or ""
-
-
-@register.filter
-def contact_name(contact: Contact) -> str:
-    """Return the contact's name, or what is known instead of it."""
-    if addresses.is_group(contact.user_id or ""):
-        return contact.name or _("Group %(id)s") % {"id": str(contact.user_id)[-11:-5]}
-    return contact.name or address(contact)

@@ -66,9 +66,13 @@ def note_text(note: Note) -> SafeString:
     if not people:
         return mark_safe(html)  # noqa: S308 (escaped above)
     longest_first = sorted(map(escape, people), key=len, reverse=True)
-    mention = re.compile(rf"(?<![\w@.])@({'|'.join(map(re.escape, longest_first))})(?!\w)", re.I)
+    names = "|".join(map(re.escape, longest_first))
+    # A tag as a whole comes first: an address in it may contain an @ as well.
+    mention = re.compile(rf"<[^>]*>|(?<![\w@.])@({names})(?!\w)", re.IGNORECASE)
 
     def highlighted(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0]
         user = people.get(match[1].lower())
         name = match[1] if user is None else names_of(user)[1]
         return format_html('<span class="mention">@{}</span>', name)

@@ -15,6 +15,7 @@ from django.views.generic import View
 from django_htmx.http import trigger_client_event
 
 from accounts.access import StaffPermissionRequiredMixin, user_of
+from core.text import row_id
 from messaging.delivery import accept
 from messaging.forms import FilterForm
 from messaging.inbox import forwarding, lists, quick_replies
@@ -54,7 +55,7 @@ class ForwardView(StaffPermissionRequiredMixin, View):
         message = get_object_or_404(Message, pk=pk)
         filters = FilterForm({"search": request.GET.get("search", "")})
         filters.is_valid()
-        found = lists.rows(filters, user_of(request), page=1, opened=None)
+        found = lists.rows(filters, user_of(request))
         context = {
             "message": message,
             "can_forward": forwarding.can_forward(message),
@@ -66,10 +67,7 @@ class ForwardView(StaffPermissionRequiredMixin, View):
 
     def post(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         message = get_object_or_404(Message, pk=pk)
-        chosen = request.POST.get("conversation", "")
-        if not (chosen.isascii() and chosen.isdecimal() and len(chosen) < 19):
-            return HttpResponse(status=400)
-        conversation = get_conversation(int(chosen))
+        conversation = get_conversation(row_id(request.POST.get("conversation", "")))
         key = request.POST.get("key", "")[:100]
         key = f"forward-{key}-{conversation.pk}" if key else ""
         try:
@@ -144,8 +142,7 @@ class QuickRepliesView(StaffPermissionRequiredMixin, View):
     def _edited(self, request: HttpRequest, pk: str) -> QuickReply | None:
         if not pk:
             return None
-        number = int(pk) if pk.isascii() and pk.isdecimal() and len(pk) < 19 else 0
-        return get_object_or_404(quick_replies.visible_to(user_of(request)), pk=number)
+        return get_object_or_404(quick_replies.visible_to(user_of(request)), pk=row_id(pk))
 
     def _page(
         self,

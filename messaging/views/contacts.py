@@ -8,6 +8,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin, user_of
+from core.text import row_id
 from messaging import contacts, merging, pictures, selectors
 from messaging.delivery import accept
 from messaging.models import Contact, ContactAddress, ContactMerge
@@ -55,9 +56,11 @@ def _change(request: HttpRequest, contact: Contact) -> Contact:
     user = user_of(request)
     if "undo" in request.POST:
         merges = ContactMerge.objects.filter(contact__in=merging.all_of(contact))
-        merging.undo(get_object_or_404(merges, pk=_id(request.POST["undo"])), user=user)
+        merging.undo(get_object_or_404(merges, pk=row_id(request.POST["undo"])), user=user)
     elif "split" in request.POST:
-        address = get_object_or_404(ContactAddress, pk=_id(request.POST["split"]), contact=contact)
+        address = get_object_or_404(
+            ContactAddress, pk=row_id(request.POST["split"]), contact=contact
+        )
         merging.split(contact, address, user=user)
     elif "with" in request.POST:
         other = contacts.find_written(request.POST["with"])
@@ -65,11 +68,6 @@ def _change(request: HttpRequest, contact: Contact) -> Contact:
     else:
         contacts.rename(contact, request.POST.get("name", ""))
     return contact
-
-
-def _id(text: str) -> int:
-    """Return a row's id; one that no row has if it is no number."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
 
 
 def _page(

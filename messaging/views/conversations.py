@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from csp.constants import SELF, WASM_UNSAFE_EVAL
 from django import forms
@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import View
@@ -24,15 +25,12 @@ from messaging import calls, control, merging, reachability, selectors
 from messaging.delivery import accept
 from messaging.delivery.schedule import Times
 from messaging.forms import MAX_TEXT, NewMessageForm
-from messaging.inbox import finding, notes, personal, snooze
-from messaging.models import Conversation, Message, PersonalState
+from messaging.inbox import finding, opening, personal, snooze
+from messaging.models import Conversation, Message
 from messaging.reachability import Reachability
 from messaging.views.calls import allow_sources
 from messaging.views.inbox import inbox_list
 from messaging.views.responses import get_conversation, is_htmx, render_bubble
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import User
 
 
 class NewMessageView(StaffPermissionRequiredMixin, View):
@@ -68,7 +66,9 @@ class ConversationView(StaffPermissionRequiredMixin, View):
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
         conversation = get_conversation(pk)
         if conversation.pk != pk:
-            return redirect("messaging:conversation", pk=conversation.pk)
+            # With what the address names: a link to a message leads on to it.
+            address = reverse("messaging:conversation", args=[conversation.pk])
+            return redirect(f"{address}?{request.GET.urlencode()}" if request.GET else address)
         return self._page(request, conversation)
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -108,17 +108,8 @@ class ConversationView(StaffPermissionRequiredMixin, View):
         status: int = 200,
     ) -> HttpResponse:
         since = timezone.now()
-        sees_notes = request.user.has_perm("messaging.view_note")
-        if sees_notes:
-            notes.mark_mentions_seen(conversation, user=user_of(request))
-        target = _message_id(request)
-        page = finding.around(conversation, target, with_notes=sees_notes) if target else None
-        page = page or selectors.message_page(conversation, with_notes=sees_notes)
-        target = target if any(one.pk == target for one in page.messages) else None
-        own = personal.state(conversation, user=user_of(request))
-        new = personal.new_in(page.messages, own.read_at)
-        if not page.has_newer:
-            _mark_read(conversation, user_of(request), own)
+        opened = opening.open_at(conversation, _message_id(request), user=user_of(request))
+        page, target = opened.page, opened.target
         may_call = request.user.has_perm("messaging.call_contact") and calls.is_possible(
             conversation
         )
@@ -134,25 +125,21 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             "joined": merging.recent_merge(conversation.contact),
             "messages_page": page,
             "target": target,
-            "marks": finding.marked_words(
-                request.GET.get("search", "")[:100],
-                next((one for one in page.messages if one.pk == target), None),
-            ),
+            "marks": finding.marked_words(request.GET.get("search", "")[:100], target),
             **inbox_list(request, conversation),
             "may_send": request.user.has_perm("messaging.add_message"),
             "may_retry": request.user.has_perm("messaging.change_message"),
             "may_call": may_call,
             "may_work": request.user.has_perm("messaging.change_conversation"),
-            "may_note": sees_notes and request.user.has_perm("messaging.add_note"),
+            "may_note": request.user.has_perms(("messaging.view_note", "messaging.add_note")),
             "snoozes": snooze.choices(timezone.localtime()),
             "max_text": MAX_TEXT,
-            "text": text or own.draft,
-            "new": new,
+            "text": text or opened.draft,
+            "new": opened.new,
             "signature": profiles.signature_of(user_of(request)),
             "errors": errors or [],
             "key": uuid.uuid4(),
             "since": since,
-            "contact_addresses": conversation.contact.addresses.all(),
         }
         response = render(request, "messaging/conversation.html", context, status=status)
         # The encoder of voice messages is WebAssembly.
@@ -195,8 +182,8 @@ class MarkReadView(StaffPermissionRequiredMixin, View):
     permissions = ("messaging.view_conversation", "messaging.view_message")
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
-        conversation, user = get_conversation(pk), user_of(request)
-        _mark_read(conversation, user, personal.state(conversation, user=user))
+        conversation = get_conversation(pk)
+        opening.read(conversation, user=user_of(request))
         context = {
             "conversation": conversation,
             "has_written": conversation.has_written,
@@ -218,13 +205,6 @@ def _message_id(request: HttpRequest) -> uuid.UUID | None:
         return uuid.UUID(request.GET.get("message", ""))
     except ValueError:
         return None
-
-
-def _mark_read(conversation: Conversation, user: User, own: PersonalState) -> None:
-    selectors.mark_read(conversation)
-    latest = conversation.last_message_at
-    if latest is not None and (own.read_at is None or own.read_at < latest):
-        personal.mark_read(conversation, user=user)
 
 
 def _template_offer(conversation: Conversation, reachable: Reachability) -> dict[str, Any]:

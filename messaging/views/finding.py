@@ -10,10 +10,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.dateparse import parse_date
 from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin
+from core.text import moment, page_number
 from messaging import selectors
 from messaging.inbox import finding, search
 from messaging.models import Contact, Conversation, Message
@@ -58,7 +59,7 @@ class FindView(StaffPermissionRequiredMixin, View):
             text,
             selectors.messages(),
             conversation=conversation.pk,
-            before=_moment(request.GET.get("before", "")),
+            before=moment(request.GET.get("before", "")),
             limit=HITS + 1,
         )
         context = {
@@ -117,14 +118,12 @@ def _gallery(
     kind = request.GET.get("kind", "images")
     if kind not in finding.KINDS:
         kind = "images"
-    page = request.GET.get("page", "")
-    number = int(page) if page.isascii() and page.isdecimal() and 0 < len(page) < 6 else 1
     context = {
         "contact": contact,
         "back": back,
         "kind": kind,
         "kinds": [(name, label) for name, (label, _types) in finding.KINDS.items()],
-        "gallery": finding.gallery(conversations, kind, max(number, 1)),
+        "gallery": finding.gallery(conversations, kind, page_number(request.GET.get("page", ""))),
     }
     return render(request, "messaging/gallery.html", context)
 
@@ -138,11 +137,3 @@ def _day(text: str) -> dt.date | None:
         return parse_date(text)
     except ValueError:
         return None
-
-
-def _moment(text: str) -> dt.datetime | None:
-    try:
-        moment = parse_datetime(text)
-    except ValueError:
-        return None
-    return moment if moment is not None and timezone.is_aware(moment) else None

@@ -23,7 +23,7 @@ class ConversationListView(StaffPermissionRequiredMixin, View):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         context = inbox_list(request)
-        following = is_htmx(request) and context["list"].page > 1
+        following = is_htmx(request) and "after" in request.GET
         template = "messaging/_inbox_rows.html" if following else "messaging/conversations.html"
         return render(request, template, context)
 
@@ -43,9 +43,7 @@ def inbox_list(request: HttpRequest, opened: Conversation | None = None) -> dict
     since = timezone.now()
     filters = FilterForm(request.GET)
     filters.is_valid()
-    page = request.GET.get("page", "")
-    number = int(page) if page.isascii() and page.isdecimal() and 0 < len(page) < 6 else 1
-    found = lists.rows(filters, user_of(request), page=max(number, 1), opened=opened)
+    found = lists.rows(filters, user_of(request), after=request.GET.get("after", ""), opened=opened)
     query = QueryDict(mutable=True)
     query.update({name: request.GET[name] for name in filters.fields if request.GET.get(name)})
     return {

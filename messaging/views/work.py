@@ -17,6 +17,7 @@ from django.views.generic import View
 from accounts import people
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from accounts.models import Team
+from core.text import row_id
 from messaging.inbox import labels, notes, snooze, work
 from messaging.live import frames
 from messaging.models import Label
@@ -52,10 +53,10 @@ def _changes(request: HttpRequest) -> dict[str, Any]:
         value = chosen["assignee"]
         staff = people.active_staff()
         own = user_of(request) if value == "me" else None
-        changes["assignee"] = own or (get_object_or_404(staff, pk=_id(value)) if value else None)
+        changes["assignee"] = own or (get_object_or_404(staff, pk=row_id(value)) if value else None)
     if "team" in chosen:
         value = chosen["team"]
-        changes["team"] = get_object_or_404(Team, pk=_id(value)) if value else None
+        changes["team"] = get_object_or_404(Team, pk=row_id(value)) if value else None
     if "snooze" in chosen:
         changes["snoozed_until"] = _snoozed_until(request)
     elif "status" in chosen:
@@ -166,12 +167,12 @@ class LabelsView(StaffPermissionRequiredMixin, View):
         return self._page(request)
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        label = get_object_or_404(Label, pk=_id(request.POST.get("label", "")))
+        label = get_object_or_404(Label, pk=row_id(request.POST.get("label", "")))
         try:
             if "delete" in request.POST:
                 labels.delete(label)
             elif "merge" in request.POST:
-                into = get_object_or_404(Label, pk=_id(request.POST.get("into", "")))
+                into = get_object_or_404(Label, pk=row_id(request.POST.get("into", "")))
                 labels.merge(label, into)
             else:
                 name, color = request.POST.get("name", ""), request.POST.get("color", "")
@@ -195,8 +196,3 @@ class LabelsView(StaffPermissionRequiredMixin, View):
 
 def _rejected(request: HttpRequest, error: ValidationError) -> HttpResponse:
     return HttpResponse("\n".join(error.messages), status=400, content_type="text/plain")
-
-
-def _id(text: str) -> int:
-    """Return a row's id; one that no row has if it is no number."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0

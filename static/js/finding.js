@@ -49,6 +49,6 @@ if (list && isPast()) {
   });
   // What was sent is at the end, which this page does not show yet.
   document.addEventListener("htmx:afterRequest", ({ detail }) => {
-    if (detail.successful && detail.elt.matches("[data-composer]") && isPast()) toLatest().click();
+    if (detail.successful && detail.elt.matches("[data-composer], [data-note-form]") && isPast()) toLatest().click();
   });
 }

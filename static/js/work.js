@@ -45,6 +45,7 @@ class NoteForm {
       event.preventDefault();
       this.choose(event.target.closest("[data-username]"));
     });
+    form.addEventListener("htmx:beforeRequest", ({ target }) => (this.text.readOnly = target === form));
     form.addEventListener("htmx:afterRequest", (event) => this.after(event));
     if (this.text.value || location.hash === "#note-form") this.open(location.hash === "#note-form");
   }
@@ -156,6 +157,7 @@ class NoteForm {
 
   after(event) {
     if (event.target !== form) return;
+    this.text.readOnly = false;
     const { successful, xhr } = event.detail;
     if (successful) {
       this.text.value = "";
@@ -189,7 +191,8 @@ let late = false;
 function refreshPanel() {
   const body = panelBody();
   const field = document.activeElement;
-  late = Boolean(body?.contains(field) && field.matches("input, textarea"));
+  const isWritten = [...(body?.querySelectorAll("input, textarea") ?? [])].some(({ value, defaultValue }) => value !== defaultValue);
+  late = isWritten || Boolean(body?.contains(field) && field.matches("input, textarea"));
   if (body && !late) htmx.trigger(body, "alterna:panel");
 }
 
@@ -207,12 +210,12 @@ document.addEventListener("alterna:frame", ({ detail: frame }) => {
     const isNew = frame.sort > newest;
     if (isNew) newest = frame.sort;
     const isAnswer = isNew && frame.html.includes("message-out");
-    if (isAnswer && text && answered && String(frame.by?.id ?? "") !== me) tell(frame);
+    if (isAnswer && text && answered && String(frame.by?.id ?? "") !== me) sayAnswered(frame);
   }
 });
 
 /** Say that somebody else has answered while a text is being written here. */
-function tell(frame) {
+function sayAnswered(frame) {
   answered.textContent = answered.dataset.text.replace("{name}", () => frame.by?.name ?? answered.dataset.somebody);
   answered.hidden = false;
 }

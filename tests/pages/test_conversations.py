@@ -119,6 +119,40 @@ def test_more_rows_keep_the_filters(
     assert not rest.all("button", data_more=None)
 
 
+def test_rows_that_go_between_two_pages_hide_no_other(
+    staff_client: Client, channel: Channel, make_conversation: MakeConversation, staff: User
+) -> None:
+    made = [make_conversation(channel, f"+55119999900{number:02}") for number in range(45)]
+    # Nobody has the latest ones, which are first; one has no message yet.
+    for one in made[:20]:
+        work.change(one, assignee=staff)
+    Conversation.objects.filter(pk=made[0].pk).update(last_message_at=None)
+
+    page = parse(staff_client.get("/conversations/").content)
+    shown = [row.attributes["data-live"] for row in page.all(class_="row")]
+    for row in shown[:10]:
+        work.change(Conversation.objects.get(pk=row.partition(":")[2]), status="resolved")
+    more = page.one("button", data_more=None).attributes["hx-get"]
+    rest = parse(staff_client.get(more, headers=HTMX).content).all(class_="row")
+
+    all_rows = [*shown, *(row.attributes["data-live"] for row in rest)]
+    assert sorted(all_rows) == sorted(f"conversation:{one.pk}" for one in made)
+    assert all_rows[-1] == f"conversation:{made[0].pk}"
+    for nonsense in ("x", "1|2026-01-01|5", "0||", "|a|9", "0|9999-99-99T00:00:00+00:00|1"):
+        answer = staff_client.get("/conversations/", {"after": nonsense}, headers=HTMX)
+        assert b'class="row' not in answer.content
+
+
+def test_whoever_only_reads_leaves_a_conversation_unread_for_the_team(
+    reader: Client, staff_client: Client, conversation: Conversation
+) -> None:
+    Conversation.objects.update(unread_count=2)
+    for client, left in ((reader, 2), (staff_client, 0)):
+        client.get(url(conversation))
+        client.post(f"{url(conversation)}seen/", headers=HTMX)
+        assert Conversation.objects.get().unread_count == left
+
+
 def test_the_chips_count_up_to_their_limit_what_the_list_shows(
     staff_client: Client, channel: Channel, make_conversation: MakeConversation, staff: User
 ) -> None:

@@ -143,14 +143,14 @@ def test_a_phone_finds_what_makes_the_pages_an_app(client: Client) -> None:
 @NO_CHROMIUM
 @pytest.mark.browser
 @pytest.mark.django_db(transaction=True)
-def test_a_message_in_a_background_tab_is_told_of_and_found_again(
+def test_a_message_in_a_background_tab_is_signaled_and_found_again(
     page: Page, sockets: Sockets, conversation: Conversation
 ) -> None:
     """The title, the badge, the icon and a notification; then the search leads to its words."""
     page.add_init_script(
-        "window.told = []; window.Notification = class extends EventTarget {"
+        "window.shown = []; window.Notification = class extends EventTarget {"
         " static permission = 'granted';"
-        " constructor(title, { body }) { super(); told.push([title, body]); } };"
+        " constructor(title, { body }) { super(); shown.push([title, body]); } };"
         "delete Navigator.prototype.serviceWorker"
     )
     old = write(conversation, "Quero uma PROMOÇÃO", minutes=600)
@@ -159,16 +159,17 @@ def test_a_message_in_a_background_tab_is_told_of_and_found_again(
     page.goto("/")
     page.evaluate("document.cookie = 'alterna_desktop=1; Path=/'")
     send = sockets.opened[-1].send
-    row = [conversation.pk, 1, None, conversation.channel_id]
+    row = [conversation.pk, 1, None]
     send(json.dumps({"kind": "unread", "key": "unread", "data": {"all": []}}))
     expect(page).to_have_title("Dashboard · Alterna")
     data = {"row": row, "message": str(old.pk), "name": "Mariana", "text": "Oi"}
+    data["at"] = timezone.now().isoformat()
     send(json.dumps({"kind": "unread", "key": "unread:1", "data": data}))
     expect(page).to_have_title("(1) Dashboard · Alterna")
     expect(page.locator("[data-unread-badge]")).to_have_text("1")
     expect(page.locator("[data-favicon]")).to_have_attribute("href", "/static/favicon-dot.svg")
-    wait_until(lambda: page.evaluate("told.length"))
-    assert page.evaluate("told") == [["Mariana", "Oi"]]
+    wait_until(lambda: page.evaluate("shown.length"))
+    assert page.evaluate("shown") == [["Mariana", "Oi"]]
 
     page.goto("/conversations/?search=promocao")
     page.locator(".row-hit").click()

@@ -259,6 +259,36 @@ def test_a_key_is_shown_once_reads_only_if_it_may_no_more_and_ends(person: Perso
     assert not ApiToken.objects.exists()
 
 
+def test_a_key_that_may_only_read_gets_no_code_that_links_a_phone(
+    person: Person, channel: Channel
+) -> None:
+    _key, secret = team.create_key(person("ada", roles.ADMINISTRATOR), name="BI", scope="read")
+
+    answer = Client().get(
+        f"/api/channels/{channel.pk}/wwebjs/qr/",
+        headers={"Authorization": f"Token {secret}", "Accept-Language": "en"},
+    )
+
+    assert answer.status_code == 403
+    assert "only read" in answer.json()["detail"]
+
+
+def test_own_rights_and_the_teams_of_somebody_deactivated_stay_as_they_are(
+    person: Person,
+) -> None:
+    admin = signed_in(person("ada", roles.ADMINISTRATOR))
+    own, away = person("own"), person("away", roles.AGENT, is_active=False)
+    sales = Team.objects.create(name="Sales")
+    sales.members.add(away)
+
+    admin.post(f"/team/people/{own.pk}/", {"role": "", "teams": [sales.pk]})
+    admin.post(f"/team/teams/{sales.pk}/", {"name": "Vendas", "members": [own.pk, away.pk]})
+
+    assert not own.groups.exists()
+    assert set(Team.objects.get(name="Vendas").members.all()) == {own, away}
+    assert admin.post(f"/team/people/{away.pk}/", {"role": ""}).status_code == 400
+
+
 def test_nobody_revokes_the_key_of_another(person: Person) -> None:
     token, _secret = team.create_key(person("ada", roles.ADMINISTRATOR), name="Loja")
 

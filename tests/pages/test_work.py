@@ -110,7 +110,7 @@ def test_what_is_written_as_a_note_reaches_no_message(
     assert not [one for one in sent if secret in str(one)]
 
 
-def test_mentions_are_told_until_the_conversation_is_opened(
+def test_mentions_are_counted_until_the_conversation_is_opened(
     staff: User,
     conversation: Conversation,
     make_user: Callable[..., User],

@@ -189,7 +189,7 @@ def test_two_people_see_each_other_and_what_the_other_one_does(
     for page in (mine, hers):
         expect(page.locator("article.note")).to_contain_text("Dê 5 %, @Rita")
         expect(page.locator(".panel-note")).to_contain_text("Dê 5 %, @Rita")
-    # An answer of hers is told to me, who is about to write one.
+    # An answer of hers is shown to me, who is about to write one.
     mine.locator("[data-composer] textarea").fill("Claro, 5 %")
     hers.locator("[data-composer] textarea").press("Enter")
     expect(mine.locator("[data-answered]")).to_contain_text("Rita")

@@ -8,7 +8,7 @@ const AFTER_MS = 800;
 export function attachDraft(form, text) {
   const row = () => document.querySelector('.pane-list .row[aria-current="page"]');
   const token = document.querySelector("meta[name=csrf-token]").content;
-  const key = `draft:${form.dataset.draft}`;
+  const key = `draft:${form.dataset.user}:${form.dataset.draft}`;
   let stored = text.value;
   let timer = null;
   restore();
@@ -45,7 +45,8 @@ export function attachDraft(form, text) {
       headers: { "Content-Type": "application/json", "X-CSRFToken": token },
       body: JSON.stringify({ text: stored.slice(0, 8000) }),
     }).then((response) => {
-      if (!response.ok) stored = null; // the next change stores it
+      if (response.ok) remember(stored);
+      else stored = null; // the next change stores it
     }).catch(() => { stored = null; });
   }
 

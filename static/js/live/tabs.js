@@ -18,7 +18,7 @@ export function belongs(list, element) {
   const { tab, channel, label } = list.dataset;
   if (!tab) return true;
   if (channel && channel !== row.channel) return false;
-  if (label && !row.labels.split("|").includes(label)) return false;
+  if (label && !row.labels.split("\n").includes(label)) return false;
   return SHOWN[tab](row, list.dataset);
 }
 

@@ -2,11 +2,12 @@
 // a dot on the page's icon; if the person wants it, a tone sounds and a notification is shown.
 
 import { chosen } from "./choices.js";
-import "./settings.js";
+import { renewPush } from "./settings.js";
 import { play } from "./sound.js";
 
 // The tab that shows the conversation claims a message first; the others wait this long.
 const CLAIM_MS = 250;
+const RECENT_MS = 10 * 60_000;
 const CLAIM = "notify:claimed";
 const MOST = 99;
 const place = document.querySelector("[data-notify]");
@@ -32,7 +33,8 @@ function receive({ all, row, ...message }) {
   } else {
     const before = known.get(row[0]) ?? 0;
     set(row);
-    if (complete && row[1] > before && message.message && concerns(row[2])) tell(row[0], message);
+    const isNew = Date.now() - Date.parse(message.at) < RECENT_MS; // or it was marked as unread
+    if (complete && row[1] > before && isNew && concerns(row[2])) signalOnce(row[0], message);
   }
   show();
 }
@@ -67,8 +69,8 @@ function show() {
   else navigator.clearAppBadge?.().catch(() => {});
 }
 
-/** Tell of a message once in this browser, and not at all if it is being read. */
-async function tell(id, { message, name, text }) {
+/** Signal a message once in this browser, and not at all if it is being read. */
+async function signalOnce(id, { message, name, text }) {
   if (isRead(id)) {
     claim(message);
     return;
@@ -82,14 +84,14 @@ async function tell(id, { message, name, text }) {
   await navigator.locks.request("alterna:notify", () => claim(message) && signal(id, name, text));
 }
 
-/** Return whether no other tab has told of this message. */
+/** Return whether no other tab has signaled this message. */
 function claim(message) {
   try {
     const claimed = (localStorage.getItem(CLAIM) ?? "").split(",");
     if (claimed.includes(message)) return false;
     localStorage.setItem(CLAIM, [...claimed, message].slice(-50).join(","));
   } catch {
-    // Without a storage, each tab tells of it.
+    // Without a storage, each tab signals it.
   }
   return true;
 }
@@ -132,5 +134,5 @@ if (place) {
     show();
   });
   // The page's icon and home screen need it; it asks for nothing.
-  navigator.serviceWorker?.register("/service-worker.js", { scope: "/" }).catch(() => {});
+  navigator.serviceWorker?.register("/service-worker.js", { scope: "/" }).then(() => renewPush()).catch(() => {});
 }

@@ -3,6 +3,7 @@
 import { choose, chosen } from "./choices.js";
 import { play } from "./sound.js";
 
+const RENEWED = "push:renewed";
 const card = document.querySelector("[data-notify-settings]");
 const status = card?.querySelector("[data-notify-status]");
 const box = (name) => card.querySelector(`[data-choice="${name}"]`);
@@ -22,8 +23,7 @@ async function consent() {
 }
 
 async function post(data) {
-  const { url } = box("push").dataset;
-  const response = await fetch(url, {
+  const response = await fetch("/notifications/push/", {
     method: "POST",
     headers: {
       "Content-Type": "application/json",
@@ -59,6 +59,15 @@ async function endPush() {
   if (!current) return;
   await post({ endpoint: current.endpoint, end: true });
   await current.unsubscribe();
+}
+
+/** A subscription belongs to the session of a sign-in: state it again once in each. */
+export async function renewPush() {
+  if (!chosen("push") || sessionStorage.getItem(RENEWED)) return;
+  const current = await subscription();
+  if (current) await post({ ...current.toJSON(), private: chosen("private") });
+  else choose("push", false); // the browser has ended it
+  sessionStorage.setItem(RENEWED, "1");
 }
 
 const APPLY = {

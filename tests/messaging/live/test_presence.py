@@ -107,7 +107,7 @@ def test_pages_of_a_conversation_see_who_else_is_there(
             await say(ana, viewing=True)
             assert await sees(ana) == {"ana": False}
             async with opened(hers, conversation=number) as page:
-                assert await sees(page) == {"ana": False}  # whoever comes later is told
+                assert await sees(page) == {"ana": False}  # whoever comes later sees it
                 await say(page, typing=True)
                 assert await sees(ana) == {"Maria": True, "ana": False}
                 # She stops without a word.
@@ -137,32 +137,32 @@ def test_web_processes_tell_each_other_who_is_there(staff: User, sent: Message) 
         other = await layer.new_channel()
         await layer.group_add(publisher.CHANNEL_GROUP, other)
 
-        async def heard() -> Any:
+        async def receive() -> Any:
             while True:
                 message = await asyncio.wait_for(layer.receive(other), 5)
                 if message["type"] == "live.presence":
                     return message
 
         async with opened(cookies, conversation=number) as page:
-            assert (await heard())["people"] == {}  # it asks
+            assert (await receive())["people"] == {}  # it asks
             joao = {"id": 9, "name": "João", "initials": "J", "hue": 3, "typing": True}
             await publisher.share_presence("other", {int(number): [joao]})
             assert await sees(page) == {"João": True}
             await say(page, viewing=True)
-            assert [one["name"] for one in (await heard_of(heard, number))] == ["ana"]
+            assert [one["name"] for one in (await received_about(receive, number))] == ["ana"]
             await publisher.share_presence("new", {})
-            assert [one["name"] for one in (await heard_of(heard, number))] == ["ana"]
+            assert [one["name"] for one in (await received_about(receive, number))] == ["ana"]
             await page.until("presence")
             await publisher.end_presence("other")
             assert await sees(page) == {"ana": False}
-        while (await heard())["people"] is not None:
+        while (await receive())["people"] is not None:
             pass
 
     async_to_sync(scenario)(cookies_of(staff))
 
 
-async def heard_of(heard: Callable[[], Any], number: str) -> Any:
+async def received_about(receive: Callable[[], Any], number: str) -> Any:
     while True:
-        message = await heard()
+        message = await receive()
         if message["people"] and message["process"] not in ("other", "new"):
             return message["people"][number]

@@ -59,11 +59,11 @@ def test_a_message_is_read_once_for_all_pages_of_people_with_the_same_rights(
             await sync_to_async(write)()
             for page in pages:
                 frame = await page.next()
-                assert frame["data"]["row"] == [new.pk, 1, None, channel.pk]
+                assert frame["data"]["row"] == [new.pk, 1, None]
                 assert (frame["data"]["name"], frame["data"]["text"]) == ("Eva", "Bom dia")
 
     [view] = live_frames.views_for_query({"unread": ["1"]}, user=ana, language="en")
     [first] = view.newest(live_frames.SentFrames())
-    assert first["data"] == {"all": [[of_bia.pk, 2, bia.pk, channel.pk]]}
+    assert first["data"] == {"all": [[of_bia.pk, 2, bia.pk]]}
     async_to_sync(scenario)([cookies_of(user) for user in (ana, bia) * 3])
     assert queries == [2]
