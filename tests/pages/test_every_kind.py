@@ -77,9 +77,11 @@ def test_every_kind_is_readable_on_every_screen(
             )
             faults += [f"{width} {scheme}: {fault}" for fault in page.evaluate(AUDIT)]
             if PICTURES and language == "en":
-                page.locator("[data-live-list~=message]").screenshot(
-                    path=f"{PICTURES}/kinds-{conversation.pk}-{width}.png"
-                )
+                # The window shows the whole thread, which otherwise scrolls in it.
+                thread = page.locator("[data-live-list~=message]")
+                height = thread.evaluate("list => list.scrollHeight")
+                page.set_viewport_size({"width": width, "height": height + 400})
+                thread.screenshot(path=f"{PICTURES}/kinds-{conversation.pk}-{width}.png")
         text += page.locator("[data-live-list~=message]").inner_text()
     assert "\n".join(map(str, faults)) == ""
     assert [raw for raw in every_kind.RAW if raw in text] == []
